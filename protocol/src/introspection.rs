@@ -1,0 +1,133 @@
+//! Token in, JWT and facts out: RFC 7662 with the JWT in the same answer.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::token::{TokenId, TokenKind};
+
+/// Answer of `POST /internal/v1/introspect`. Inactive answers carry nothing else (RFC 7662 §2.2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Introspection {
+    Active(Box<ActiveToken>),
+    Inactive(Inactive),
+}
+
+/// `{"active": false}` and no word more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inactive {
+    pub active: False,
+}
+
+/// What an active token stands for, at one policy.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct ActiveToken {
+    pub active: True,
+    pub kind: TokenKind,
+    /// Id of the token's record: a session's `sid`, a grant's or an API key's id.
+    pub id: TokenId,
+    pub sub: String,
+    pub client_id: String,
+    /// Space separated (RFC 6749 §3.3).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub scope: String,
+    /// When the opaque token ends if nobody revokes it, Unix seconds.
+    pub exp: u64,
+    pub iat: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_time: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amr: Vec<String>,
+    /// The session behind the token, if a person signed in for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<TokenId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// The claims that the policy asked for (`jwt.claims`), as the JWT carries them.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub claims: Map<String, Value>,
+    /// Version of the session's data, for compare-and-set.
+    #[serde(default)]
+    pub session_version: u64,
+    /// The session's own data, as the JWT's `session` carries it.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub session: Map<String, Value>,
+    /// RFC 9068 access token for the app, compact serialization.
+    pub jwt: String,
+    /// Unix seconds.
+    pub jwt_exp: u64,
+}
+
+impl std::fmt::Debug for ActiveToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ActiveToken")
+            .field("kind", &self.kind)
+            .field("id", &self.id)
+            .field("sub", &self.sub)
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Only `true` deserializes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "bool", into = "bool")]
+pub struct True;
+
+/// Only `false` deserializes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "bool", into = "bool")]
+pub struct False;
+
+impl Introspection {
+    pub const INACTIVE: Self = Self::Inactive(Inactive { active: False });
+}
+
+impl From<True> for bool {
+    fn from(_: True) -> Self {
+        true
+    }
+}
+
+impl From<False> for bool {
+    fn from(_: False) -> Self {
+        false
+    }
+}
+
+impl TryFrom<bool> for True {
+    type Error = &'static str;
+
+    fn try_from(value: bool) -> Result<Self, Self::Error> {
+        value.then_some(Self).ok_or("expected true")
+    }
+}
+
+impl TryFrom<bool> for False {
+    type Error = &'static str;
+
+    fn try_from(value: bool) -> Result<Self, Self::Error> {
+        (!value).then_some(Self).ok_or("expected false")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_neither_whole_nor_inactive_is_an_error() {
+        assert_eq!(serde_json::from_str::<Introspection>(r#"{"active":false}"#).unwrap(), Introspection::INACTIVE);
+        assert_eq!(serde_json::to_string(&Introspection::INACTIVE).unwrap(), r#"{"active":false}"#);
+        for broken in ["{}", r#"{"active":true}"#, r#"{"active":"false"}"#, r#"{"active":false,"sub":"x"}"#, "null"] {
+            assert!(serde_json::from_str::<Introspection>(broken).is_err(), "{broken}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The sidecar's configuration: the operator writes it into the policy's ConfigMap, the sidecar reads it from the mounted file.
+//!
+//! What differs from pod to pod (ports, probes) comes from the pod itself: see [`injected`](crate::injected).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::path_pattern::PathPattern;
+use crate::policy_ref::PolicyRef;
+
+/// A sidecar refuses a config of a format it does not know.
+pub const FORMAT: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SidecarConfig {
+    pub format: u32,
+    /// Hash of everything below; reported by the proof and on port 15020.
+    pub revision: String,
+    pub policy: PolicyRef,
+    pub auth_service: AuthService,
+    pub mode: Mode,
+    /// `https://host[:port]` (http for localhost only), lower case, no path.
+    pub origins: Vec<String>,
+    pub trusted_proxies: Vec<IpNet>,
+    /// In order of preference; never empty.
+    pub token_sources: Vec<TokenSource>,
+    pub unauthenticated: Unauthenticated,
+    /// Keys of the session's data that the app may write.
+    pub writable: Vec<String>,
+    pub jwt: Jwt,
+    pub outage: Outage,
+    /// First match wins; no match: any authenticated caller.
+    pub rules: Vec<Rule>,
+    pub limits: Limits,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthService {
+    /// What the certificate must name and `Host` says: `https://cloakroom-auth.cloakroom-system.svc:9443`. Plain http to
+    /// loopback addresses only.
+    pub internal_url: String,
+    /// Where that is, since a static binary has no dependable resolver; tried in turn. Empty: the URL's host is an IP address.
+    #[serde(default)]
+    pub addresses: Vec<SocketAddr>,
+    /// PEM. Absent only with plain http.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// The public URL, `iss` of every JWT; people are sent to `<issuer>/oauth2/authorize`.
+    pub issuer: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    Enforce,
+    /// Decide, count, log, let pass.
+    Shadow,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum TokenSource {
+    Cookie {
+        name: String,
+    },
+    Header {
+        name: String,
+        /// `Bearer`: the value is `<scheme> <token>`. Absent: the value is the token.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scheme: Option<String>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unauthenticated {
+    /// Page loads are sent to sign in, everything else gets 401.
+    Auto,
+    Redirect,
+    Deny,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Jwt {
+    /// The request header that carries it; `Authorization` gets `Bearer <jwt>`, any other the bare JWT.
+    pub header: String,
+    pub audience: String,
+    /// Header name → claim, for apps that read no JWT.
+    pub claim_headers: BTreeMap<String, String>,
+}
+
+/// What to do while no auth service answers and the lease on cached answers has run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Outage {
+    /// 503 with Retry-After.
+    Deny,
+    /// Cached answers hold this much longer.
+    Lease { seconds: u64 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Any of them; never empty.
+    pub matches: Vec<Match>,
+    pub access: Access,
+    #[serde(default)]
+    pub require: Require,
+    /// Instead of the policy's, where set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unauthenticated: Option<Unauthenticated>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage: Option<Outage>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    /// Absent: every path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathPattern>,
+    /// Upper case; empty: every method.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// No look at tokens; they are removed all the same.
+    Anonymous,
+    /// A valid token is honoured, a missing or refused one is no hindrance.
+    Optional,
+    #[default]
+    Authenticated,
+    Deny,
+}
+
+/// All of it must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Require {
+    /// All of them (RFC 6750 `insufficient_scope`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// Any of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<String>,
+    /// Seconds since the person last authenticated (OpenID Connect `auth_time`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a request's head.
+    pub request_headers: u64,
+    /// Bytes of a request's body.
+    pub request_body: u64,
+    /// Seconds without a byte in either direction; streams and upgraded connections too.
+    pub idle_timeout: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { request_headers: 32 << 10, request_body: 10 << 20, idle_timeout: 60 }
+    }
+}
+
+impl Require {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
