@@ -1,1 +1,5 @@
+//! The proxy in front of a protected port: authenticates every request, swaps the opaque token for a JWT, forwards to localhost.
 
+pub mod identity;
+pub mod local_response;
+pub mod request;
