@@ -1,1 +1,13 @@
+//! The custom resources of the `cloakroom.dev` API group, and the YAML that installs them.
 
+#[expect(unreachable_pub, reason = "KubeSchema repeats each struct, with its visibility, inside a function")]
+pub mod auth_policy;
+#[expect(unreachable_pub, reason = "KubeSchema repeats each struct, with its visibility, inside a function")]
+pub mod status;
+pub mod yaml;
+
+pub use auth_policy::{
+    Access, AccessRule, AuthPolicy, AuthPolicySpec, Interception, Jwt, Limits, Mode, Outage, OutageMode, Require,
+    Rollout, RuleMatch, Session, Token, TokenSource, Unauthenticated,
+};
+pub use status::AuthPolicyStatus;
