@@ -1,6 +1,11 @@
 //! The proxy in front of a protected port: authenticates every request, swaps the opaque token for a JWT, forwards to localhost.
 
+pub mod auth_client;
 pub mod authority;
+pub mod clock;
+pub mod config;
 pub mod identity;
 pub mod local_response;
+pub mod log;
+pub mod metrics;
 pub mod request;

@@ -1,0 +1,3 @@
+//! The conversation with the auth service.
+
+pub mod endpoint;

@@ -1,0 +1,292 @@
+//! What is counted, and how Prometheus reads it (text exposition format 0.0.4).
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// One per process, shared by every worker.
+#[derive(Default)]
+pub struct Metrics {
+    /// Requests by what became of them.
+    pub requests: ByLabel<Outcome, { Outcome::ALL.len() }>,
+    /// From the request's head to its response's head.
+    pub request_seconds: Histogram,
+    /// Requests that Shadow mode let pass and Enforce would not have.
+    pub shadow_denials: Counter,
+    /// Responses in which the app's JWT was found and replaced.
+    pub jwt_leaks: Counter,
+    pub connections: Gauge,
+    /// Open WebSockets and other upgraded connections.
+    pub upgraded: Gauge,
+    pub introspections: ByLabel<Answer, { Answer::ALL.len() }>,
+    pub introspection_seconds: Histogram,
+    /// Answers that a revocation or change overtook, and that were asked for again.
+    pub overtaken: Counter,
+    pub cache_entries: Gauge,
+    pub cache_bytes: Gauge,
+    pub cache_evictions: Counter,
+    pub events: ByLabel<EventKind, { EventKind::ALL.len() }>,
+    /// 1 while the event stream is open.
+    pub stream_open: Gauge,
+    /// 1 while cached answers hold without being asked for again.
+    pub lease_live: Gauge,
+    pub connects: Counter,
+    pub connect_failures: Counter,
+    pub config_loads: Counter,
+    pub config_refusals: Counter,
+    pub sign_ins_started: Counter,
+    pub sign_ins_completed: Counter,
+    pub sign_ins_failed: Counter,
+    pub sign_outs: Counter,
+}
+
+impl Metrics {
+    /// All of it, one sample a line.
+    pub fn render(&self) -> String {
+        let mut out = String::with_capacity(6 << 10);
+        self.requests.write(&mut out, "cloakroom_requests_total", "Requests by what became of them.");
+        self.request_seconds.write(
+            &mut out,
+            "cloakroom_request_seconds",
+            "From a request's head to its response's head.",
+        );
+        self.introspections.write(&mut out, "cloakroom_introspections_total", "Answers of the auth service.");
+        self.introspection_seconds.write(
+            &mut out,
+            "cloakroom_introspection_seconds",
+            "How long the auth service took.",
+        );
+        self.events.write(&mut out, "cloakroom_events_total", "Events received from the auth service.");
+        for (name, help, counter) in [
+            ("cloakroom_shadow_denials_total", "Requests let pass that Enforce would refuse.", &self.shadow_denials),
+            ("cloakroom_jwt_leaks_total", "Responses in which the JWT was replaced.", &self.jwt_leaks),
+            ("cloakroom_overtaken_total", "Answers overtaken by a revocation or change.", &self.overtaken),
+            ("cloakroom_cache_evictions_total", "Answers dropped for want of room.", &self.cache_evictions),
+            ("cloakroom_connects_total", "Connections to the auth service.", &self.connects),
+            ("cloakroom_connect_failures_total", "Failed attempts to connect.", &self.connect_failures),
+            ("cloakroom_config_loads_total", "Configs put in force.", &self.config_loads),
+            ("cloakroom_config_refusals_total", "Configs refused.", &self.config_refusals),
+            ("cloakroom_sign_ins_started_total", "People sent to sign in.", &self.sign_ins_started),
+            ("cloakroom_sign_ins_completed_total", "People who came back signed in.", &self.sign_ins_completed),
+            ("cloakroom_sign_ins_failed_total", "Sign-ins that ended on an error page.", &self.sign_ins_failed),
+            ("cloakroom_sign_outs_total", "Sessions ended here.", &self.sign_outs),
+        ] {
+            head(&mut out, name, help, "counter");
+            sample(&mut out, name, counter.get());
+        }
+        for (name, help, gauge) in [
+            ("cloakroom_connections", "Open connections of clients.", &self.connections),
+            ("cloakroom_upgraded_connections", "Of these, WebSockets and other upgrades.", &self.upgraded),
+            ("cloakroom_cache_entries", "Cached identities.", &self.cache_entries),
+            ("cloakroom_cache_bytes", "What they hold, about.", &self.cache_bytes),
+            ("cloakroom_event_stream_open", "1 while events arrive.", &self.stream_open),
+            ("cloakroom_lease_live", "1 while cached answers hold.", &self.lease_live),
+        ] {
+            head(&mut out, name, help, "gauge");
+            sample(&mut out, name, gauge.get());
+        }
+        out
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Passed on with an identity.
+    Authenticated,
+    /// Passed on without.
+    Anonymous,
+    /// One of the sidecar's own paths.
+    OwnPath,
+    SentToSignIn,
+    /// 401
+    Unauthenticated,
+    /// 403
+    Forbidden,
+    /// Malformed or too large: other 4xx of ours.
+    Refused,
+    /// 503: neither auth service nor outage contract.
+    Unavailable,
+    /// The app did not answer, or not in HTTP.
+    UpstreamFailed,
+}
+
+/// What an introspection came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Active,
+    Inactive,
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    Revoked,
+    Updated,
+    Keys,
+    Heartbeat,
+    Reset,
+    Broken,
+}
+
+/// An enum whose every value is one time series.
+pub trait Label: Copy + 'static {
+    const NAME: &'static str;
+    fn index(self) -> usize;
+    fn values() -> &'static [(Self, &'static str)];
+}
+
+macro_rules! label {
+    ($type:ident, $name:literal, $($value:ident => $text:literal),+ $(,)?) => {
+        impl $type {
+            const ALL: &'static [(Self, &'static str)] = &[$((Self::$value, $text)),+];
+        }
+        impl Label for $type {
+            const NAME: &'static str = $name;
+            fn index(self) -> usize {
+                self as usize
+            }
+            fn values() -> &'static [(Self, &'static str)] {
+                Self::ALL
+            }
+        }
+    };
+}
+
+label!(Outcome, "outcome",
+    Authenticated => "authenticated", Anonymous => "anonymous", OwnPath => "own_path", SentToSignIn => "sent_to_sign_in",
+    Unauthenticated => "unauthenticated", Forbidden => "forbidden", Refused => "refused", Unavailable => "unavailable",
+    UpstreamFailed => "upstream_failed");
+label!(Answer, "answer", Active => "active", Inactive => "inactive", Failed => "failed");
+label!(EventKind, "event",
+    Revoked => "revoked", Updated => "updated", Keys => "keys", Heartbeat => "heartbeat", Reset => "reset",
+    Broken => "broken");
+
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn inc(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    pub fn inc(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn dec(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn set(&self, value: usize) {
+        self.0.store(i64::try_from(value).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pub struct ByLabel<L, const N: usize>([Counter; N], std::marker::PhantomData<L>);
+
+impl<L: Label, const N: usize> Default for ByLabel<L, N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()), std::marker::PhantomData)
+    }
+}
+
+impl<L: Label, const N: usize> ByLabel<L, N> {
+    pub fn of(&self, label: L) -> &Counter {
+        &self.0[label.index()]
+    }
+
+    fn write(&self, out: &mut String, name: &str, help: &str) {
+        head(out, name, help, "counter");
+        for (label, text) in L::values() {
+            let _ = writeln!(out, "{name}{{{}=\"{text}\"}} {}", L::NAME, self.of(*label).get());
+        }
+    }
+}
+
+/// Upper bounds in microseconds: from a cached answer on a quiet machine to a time-out.
+const BOUNDS: [u64; 12] = [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 1_000_000, 5_000_000];
+
+#[derive(Default)]
+pub struct Histogram {
+    counts: [AtomicU64; BOUNDS.len() + 1],
+    sum_micros: AtomicU64,
+}
+
+impl Histogram {
+    pub fn observe(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS.len());
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    fn write(&self, out: &mut String, name: &str, help: &str) {
+        head(out, name, help, "histogram");
+        let mut total = 0;
+        for (at, count) in self.counts.iter().enumerate() {
+            total += count.load(Ordering::Relaxed);
+            let bound = BOUNDS.get(at).map_or_else(|| "+Inf".to_owned(), |micros| seconds(*micros));
+            let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {total}");
+        }
+        let _ = writeln!(out, "{name}_sum {}", seconds(self.sum_micros.load(Ordering::Relaxed)));
+        let _ = writeln!(out, "{name}_count {total}");
+    }
+}
+
+fn seconds(micros: u64) -> String {
+    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn head(out: &mut String, name: &str, help: &str, kind: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn sample(out: &mut String, name: &str, value: impl std::fmt::Display) {
+    let _ = writeln!(out, "{name} {value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_counts_for_itself() {
+        for (at, (outcome, _)) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(outcome.index(), at);
+        }
+        let metrics = Metrics::default();
+        metrics.requests.of(Outcome::UpstreamFailed).inc();
+        let text = metrics.render();
+        assert!(text.contains("cloakroom_requests_total{outcome=\"upstream_failed\"} 1\n"), "{text}");
+        assert!(text.contains("cloakroom_requests_total{outcome=\"authenticated\"} 0\n"));
+    }
+
+    #[test]
+    fn histogram_buckets_are_cumulative() {
+        let histogram = Histogram::default();
+        histogram.observe(Duration::from_micros(100));
+        histogram.observe(Duration::from_micros(101));
+        histogram.observe(Duration::from_secs(60));
+        let mut text = String::new();
+        histogram.write(&mut text, "x", "y");
+        assert!(text.contains("x_bucket{le=\"0.0001\"} 1\n"), "{text}");
+        assert!(text.contains("x_bucket{le=\"0.00025\"} 2\n"));
+        assert!(text.contains("x_bucket{le=\"5\"} 2\n"));
+        assert!(text.contains("x_bucket{le=\"+Inf\"} 3\nx_sum 60.000201\nx_count 3\n"));
+    }
+}
