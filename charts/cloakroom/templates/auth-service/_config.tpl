@@ -1,0 +1,3 @@
+{{- define "cloakroom.authServiceConfig" -}}
+issuer: {{ .Values.issuer }}
+{{- end -}}

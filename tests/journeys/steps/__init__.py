@@ -1,0 +1,1 @@
+"""The journey's parts, in the order of journey.py."""
