@@ -13,12 +13,18 @@ api=https://$gateway:26443
 domain=cluster.local
 components=(etcd containerd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns)
 
+# A proxy, where one is set, is for the world outside.
+export NO_PROXY=${NO_PROXY:+$NO_PROXY,}127.0.0.1,$gateway,$pods,$services,$pods6,$services6,.$domain
+export no_proxy=$NO_PROXY
+
 say() { echo "cluster: $*" >&2; }
 die() { say "$*"; exit 1; }
 cannot() { say "$*"; exit 77; } # not here: callers skip, loudly
 
+# Programs are run from the state folder as root, and its default place is one where anybody may make it first.
 need_root() {
   [ "$(id -u)" = 0 ] || cannot "needs root (pods, bridges and nftables are made on this machine)"
+  [ ! -e "$state" ] || { [ -O "$state" ] && [ ! -L "$state" ]; } || die "$state belongs to somebody else"
 }
 
 # One change of state at a time. The lock is on the folder above, so that no lock file is left behind;
@@ -30,7 +36,7 @@ lock() {
 }
 
 kubectl() { "$state/bin/kubectl" --kubeconfig "$state/admin.kubeconfig" "$@"; }
-ctr() { "$state/bin/ctr" --address "$state/containerd/containerd.sock" --namespace k8s.io "$@"; }
+ctr() { CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1 "$state/bin/ctr" --address "$state/containerd/containerd.sock" --namespace k8s.io "$@"; }
 
 # start NAME COMMAND...: in the background, its output in its log, its pid and the pid's time of birth in a file.
 start() {
@@ -72,11 +78,12 @@ stop() {
 await() {
   local name=$1 deadline=$((SECONDS + $2)) what=$3
   shift 3
-  until "$@" >/dev/null 2>&1; do
-    if ! pid_of "$name" >/dev/null; then failed "$name" "ended"; fi
-    if ((SECONDS > deadline)); then failed "$name" "$what: not in time"; fi
+  while pid_of "$name" >/dev/null; do
+    if "$@" >/dev/null 2>&1; then return; fi
+    if ((SECONDS > deadline)); then failed "$name" "is not $what, in time"; fi
     sleep 0.1
   done
+  failed "$name" "ended"
 }
 
 failed() {

@@ -25,11 +25,17 @@ root = "$state/containerd/root"
 state = "$state/containerd/state"
 [grpc]
   address = "$state/containerd/containerd.sock"
+[plugins.'io.containerd.internal.v1.opt']
+  path = "$state/containerd/opt"
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = "localhost/pause:1"
 [plugins.'io.containerd.cri.v1.runtime']
   restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+  Root = "$state/containerd/runc"
 [plugins.'io.containerd.cri.v1.runtime'.cni]
   bin_dirs = ["/usr/lib/cni"]
   conf_dir = "$state/cni"
@@ -60,7 +66,7 @@ start_apiserver() {
 start_controller_manager() {
   start kube-controller-manager "$state/bin/kube-controller-manager" --kubeconfig "$state/kube-controller-manager.kubeconfig" \
     --bind-address 127.0.0.1 --secure-port 20257 --leader-elect=false --use-service-account-credentials \
-    --kube-api-qps 200 --kube-api-burst 400 --root-ca-file "$state/pki/ca.crt" \
+    --flex-volume-plugin-dir "$state/kubelet/volume-plugins" --kube-api-qps 200 --kube-api-burst 400 --root-ca-file "$state/pki/ca.crt" \
     --service-account-private-key-file "$state/pki/service-accounts.key" \
     --cluster-signing-cert-file "$state/pki/ca.crt" --cluster-signing-key-file "$state/pki/ca.key"
 }

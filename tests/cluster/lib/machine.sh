@@ -5,8 +5,7 @@
 settings=(net/ipv4/ip_forward net/ipv6/conf/all/forwarding vm/overcommit_memory vm/panic_on_oom
   kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes)
 # Folders that programs make at places of their own, whatever we tell them.
-habits=(/var/lib/kubelet /var/lib/cni /var/log/containers /var/log/pods /run/containerd /run/netns /run/cni
-  /usr/libexec/kubernetes /opt/containerd /opt/cni /etc/cni)
+habits=(/run/containerd /var/lib/cni /var/lib/kubelet /var/log/containers)
 
 install_packages() {
   local missing=() package command
@@ -48,16 +47,30 @@ restore_machine() {
       [ "$(cat "/proc/sys/$setting")" = "$value" ] || echo "$value" >"/proc/sys/$setting"
     done <"$state/machine/settings"
   fi
+  remove_traces
   if [ -f "$state/machine/absent" ]; then
-    while read -r path; do rm -rf --one-file-system "$path"; done <"$state/machine/absent"
+    while read -r path; do [ ! -d "$path" ] || find "$path" -type d -empty -delete; done <"$state/machine/absent"
   fi
+}
+
+# Just what is ours: another containerd or CNI may have come to this machine since.
+remove_traces() {
+  local socket result container
+  [ ! -d /var/log/containers ] || find /var/log/containers -lname "$state/*" -delete
+  for result in /var/lib/cni/results/cloakroom-*-eth0; do
+    container=${result#/var/lib/cni/results/cloakroom-}
+    rm -f "$result" "/var/lib/cni/results/cni-loopback-${container%-eth0}-lo"
+  done
+  for socket in /run/containerd/s/* /var/lib/kubelet/device-plugins/kubelet.sock; do
+    if [ -S "$socket" ] && ! grep -qF "$socket" /proc/net/unix; then rm -f "$socket"; fi
+  done
 }
 
 make_network() {
   ip link add "$bridge" type bridge
   # Pods share the bridge, so a Service's answer would go straight back to the pod that asked, past the address
   # translation, and be thrown away there: this bridge's frames (no other's) go through netfilter.
-  [ -e "/sys/class/net/$bridge/bridge/nf_call_iptables" ] && [ -d /proc/sys/net/bridge ] || modprobe br_netfilter
+  [ -d /proc/sys/net/bridge ] || modprobe br_netfilter
   echo 1 >"/sys/class/net/$bridge/bridge/nf_call_iptables"
   echo 1 >"/sys/class/net/$bridge/bridge/nf_call_ip6tables"
   ip address add "$gateway/24" dev "$bridge"
