@@ -61,7 +61,7 @@ pub struct AuthPolicySpec {
     pub ports: Vec<IntOrString>,
 
     /// How requests reach the sidecar. `Redirect`: nftables in the pod sends the protected ports to the sidecar; works with any app,
-    /// needs NET_ADMIN in an init container. `Loopback`: the app listens on 127.0.0.1 only and the sidecar takes the same ports on
+    /// needs `NET_ADMIN` in an init container. `Loopback`: the app listens on 127.0.0.1 only and the sidecar takes the same ports on
     /// the pod's addresses; fits the restricted Pod Security Standard.
     #[serde(default)]
     pub interception: Interception,
