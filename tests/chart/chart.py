@@ -93,7 +93,9 @@ def restricted(objects):
 
 
 def modest(objects):
-    for role in (thing for thing in objects if thing["kind"] in ("Role", "ClusterRole")):
+    roles = [thing for thing in objects if thing["kind"] in ("Role", "ClusterRole")]
+    assert roles
+    for role in roles:
         for rule in role["rules"]:
             where = f"{role['kind']} {role['metadata']['name']}: {rule}"
             assert "*" not in rule.get("verbs", []) + rule.get("resources", []) + rule.get("apiGroups", []), where

@@ -100,13 +100,13 @@ capabilities: {drop: [ALL]}
 {{- $redis := .Values.redis -}}
 {{- $ways := 0 -}}
 {{- if $redis.url }}{{ $ways = add1 $ways }}{{ end -}}
-{{- if $redis.sentinel.masterName }}{{ $ways = add1 $ways }}{{ end -}}
+{{- if $redis.sentinel.primary }}{{ $ways = add1 $ways }}{{ end -}}
 {{- if $redis.cluster.nodes }}{{ $ways = add1 $ways }}{{ end -}}
 {{- if $redis.bundled.enabled }}{{ $ways = add1 $ways }}{{ end -}}
 {{- if ne $ways 1 -}}
-{{- fail "say where Redis is, in exactly one way: redis.url, redis.sentinel.masterName, redis.cluster.nodes, or redis.bundled.enabled=true for a trial" -}}
+{{- fail "say where Redis is, in exactly one way: redis.url, redis.sentinel.primary, redis.cluster.nodes, or redis.bundled.enabled=true for a trial" -}}
 {{- end -}}
-{{- if and $redis.sentinel.masterName (not $redis.sentinel.nodes) -}}
+{{- if and $redis.sentinel.primary (not $redis.sentinel.nodes) -}}
 {{- fail "redis.sentinel.nodes must name the sentinels, host:port" -}}
 {{- end -}}
 {{- if and $redis.username (not $redis.passwordSecret.name) -}}

@@ -1,3 +1,89 @@
+{{/* The auth service's configuration file. What is secret is in files beside it. */}}
 {{- define "cloakroom.authServiceConfig" -}}
+{{- $redis := .Values.redis -}}
 issuer: {{ .Values.issuer }}
+public:
+  listen: "[::]:8443"
+  {{- if .Values.authService.tlsSecret }}
+  tls: {cert: /etc/cloakroom/public-tls/tls.crt, key: /etc/cloakroom/public-tls/tls.key}
+  {{- end }}
+internal:
+  listen: "[::]:9443"
+  tls: {cert: /etc/cloakroom/internal-tls/tls.crt, key: /etc/cloakroom/internal-tls/tls.key}
+metrics: "[::]:9090"
+store:
+  redis:
+    {{- if $redis.bundled.enabled }}
+    urls: ["redis://{{ include "cloakroom.name" . }}-redis.{{ .Release.Namespace }}.svc:6379/0"]
+    username: cloakroom
+    password_file: /etc/cloakroom/redis/password
+    {{- else }}
+    {{- $scheme := ternary "rediss" "redis" $redis.tls }}
+    {{- if $redis.sentinel.primary }}
+    topology: sentinel
+    sentinel_primary: {{ $redis.sentinel.primary | quote }}
+    urls:
+      {{- range $redis.sentinel.nodes }}
+      - {{ $scheme }}://{{ . }}
+      {{- end }}
+    {{- with $redis.sentinel.username }}
+    sentinel_username: {{ . | quote }}
+    {{- end }}
+    {{- if $redis.sentinel.passwordSecret.name }}
+    sentinel_password_file: /etc/cloakroom/sentinel/password
+    {{- end }}
+    {{- else if $redis.cluster.nodes }}
+    topology: cluster
+    urls:
+      {{- range $redis.cluster.nodes }}
+      - {{ $scheme }}://{{ . }}
+      {{- end }}
+    {{- else }}
+    urls: [{{ $redis.url | quote }}]
+    {{- end }}
+    {{- with $redis.username }}
+    username: {{ . | quote }}
+    {{- end }}
+    {{- if $redis.passwordSecret.name }}
+    password_file: /etc/cloakroom/redis/password
+    {{- end }}
+    {{- if $redis.caSecret.name }}
+    ca_file: /etc/cloakroom/redis-ca/ca.crt
+    {{- end }}
+    {{- if $redis.clientTlsSecret }}
+    client_tls: {cert: /etc/cloakroom/redis-client-tls/tls.crt, key: /etc/cloakroom/redis-client-tls/tls.key}
+    {{- end }}
+    {{- if not (kindIs "invalid" $redis.revocationReplicas) }}
+    revocation_replicas: {{ $redis.revocationReplicas }}
+    {{- end }}
+    {{- end }}
+signing:
+  encryption_key_files:
+    {{- range .Values.secrets.encryptionKeyEntries }}
+    - /etc/cloakroom/encryption-keys/{{ . }}
+    {{- end }}
+workload_issuers:
+  - issuer: {{ .Values.workloadIssuer | default (printf "https://kubernetes.default.svc.%s" .Values.clusterDomain) | quote }}
+    jwks:
+      url:
+        url: https://kubernetes.default.svc/openid/v1/jwks
+        ca_file: /var/run/secrets/cluster/ca.crt
+        bearer_file: /var/run/secrets/cluster/token
+  {{- range .Values.moreWorkloadIssuers }}
+  - issuer: {{ .issuer | quote }}
+    jwks: {url: {url: {{ .jwksUrl | quote }}}}
+  {{- end }}
+operators: ["system:serviceaccount:{{ .Release.Namespace }}:{{ include "cloakroom.name" . }}-operator"]
+admin:
+  token_file: /etc/cloakroom/admin/token
+  {{- with .Values.authService.admins }}
+  subjects:
+    {{- range . }}
+    - system:serviceaccount:{{ . | replace "/" ":" }}
+    {{- end }}
+  {{- end }}
+{{- with .Values.authService.trustedProxies }}
+trusted_proxies:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
