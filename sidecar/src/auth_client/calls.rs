@@ -1,0 +1,322 @@
+//! One request, one bounded answer. Anything but a well-formed answer that the contract names is a failure, never a verdict.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use cloakroom_protocol::internal_api::{self, IntrospectForm, Problem};
+use cloakroom_protocol::introspection::Introspection;
+use cloakroom_protocol::revocation::{Acknowledgement, Receipt, RevokeRequest};
+use cloakroom_protocol::session::{SessionPatch, UsageReport};
+use cloakroom_protocol::sign_in::{CodeExchange, PushedAuthorization, PushedAuthorizationAnswer, SignedIn};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
+
+use super::connection::{Connection, Generation};
+use super::workload_token::{NoWorkloadToken, WorkloadToken};
+use crate::config::Policy;
+use crate::{clock, log};
+
+/// Enough for a replica in trouble, short enough for a person.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long signing out waits for the other sidecars' receipts.
+const RECEIPT_WAIT: Duration = Duration::from_secs(1);
+/// A JWT with the session's data in it, and once more beside it.
+const MAX_ANSWER: usize = 256 << 10;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    #[error("not connected: {0}")]
+    NotConnected(std::sync::Arc<str>),
+    #[error(transparent)]
+    Workload(#[from] NoWorkloadToken),
+    #[error("no answer in time")]
+    Timeout,
+    #[error("connection: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("answered {status}: {problem}")]
+    Status { status: StatusCode, problem: String },
+    #[error("answer too large")]
+    TooLarge,
+    #[error("malformed answer: {0}")]
+    Malformed(#[from] serde_json::Error),
+    #[error("malformed request: {0}")]
+    Request(String),
+}
+
+impl CallError {
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+pub struct Calls {
+    pub connection: Connection,
+    pub workload: WorkloadToken,
+}
+
+/// What an answer says, with what is needed to judge its times.
+pub struct Answered<T> {
+    pub value: T,
+    /// The auth service's clock when it answered, Unix seconds; ours if it did not say.
+    pub server_time: u64,
+    /// Bytes of the body.
+    pub size: usize,
+}
+
+/// Whether a request may be sent a second time when its answer was lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// Twice is as good as once.
+    Safe,
+    /// Only if it certainly was not sent.
+    Unsent,
+}
+
+struct Call {
+    method: Method,
+    path: &'static str,
+    query: String,
+    content_type: &'static str,
+    body: Bytes,
+    timeout: Duration,
+    repeat: Repeat,
+}
+
+impl Calls {
+    pub async fn introspect(
+        &self,
+        policy: &Policy,
+        form: &IntrospectForm,
+    ) -> Result<Answered<Introspection>, CallError> {
+        self.json(policy, Call::form(internal_api::INTROSPECT, form, Repeat::Safe)?).await
+    }
+
+    /// A lost answer is not asked for again: it would be a conflict with what it wrote itself.
+    pub async fn commit(&self, policy: &Policy, patch: &SessionPatch) -> Result<Answered<Introspection>, CallError> {
+        self.json(policy, Call::json(internal_api::SESSION, patch, Repeat::Unsent)?).await
+    }
+
+    pub async fn revoke(&self, policy: &Policy, revoke: &RevokeRequest) -> Result<Receipt, CallError> {
+        let mut call = Call::json(internal_api::REVOKE, revoke, Repeat::Safe)?;
+        call.query = format!("?wait={}", RECEIPT_WAIT.as_millis());
+        call.timeout += RECEIPT_WAIT;
+        Ok(self.json(policy, call).await?.value)
+    }
+
+    pub async fn push_authorization(
+        &self,
+        policy: &Policy,
+        request: &PushedAuthorization,
+    ) -> Result<PushedAuthorizationAnswer, CallError> {
+        Ok(self.json(policy, Call::form(internal_api::PAR, request, Repeat::Safe)?).await?.value)
+    }
+
+    /// A code works once.
+    pub async fn redeem(&self, policy: &Policy, exchange: &CodeExchange) -> Result<SignedIn, CallError> {
+        Ok(self.json(policy, Call::form(internal_api::TOKEN, exchange, Repeat::Unsent)?).await?.value)
+    }
+
+    pub async fn report_usage(&self, policy: &Policy, report: &UsageReport) -> Result<(), CallError> {
+        self.whole(policy, &Call::json(internal_api::USAGE, report, Repeat::Safe)?).await.map(drop)
+    }
+
+    pub async fn acknowledge(&self, policy: &Policy, ack: &Acknowledgement) -> Result<(), CallError> {
+        self.whole(policy, &Call::json(internal_api::ACKNOWLEDGE, ack, Repeat::Safe)?).await.map(drop)
+    }
+
+    /// The key set as it is served to apps; checked to be one.
+    pub async fn jwks(&self, policy: &Policy) -> Result<Bytes, CallError> {
+        #[derive(serde::Deserialize)]
+        struct KeySet {
+            #[serde(rename = "keys")]
+            _keys: Vec<serde_json::Map<String, serde_json::Value>>,
+        }
+        let call = Call::get(internal_api::JWKS);
+        let (body, _) = self.whole(policy, &call).await?;
+        let KeySet { .. } = serde_json::from_slice(&body)?;
+        Ok(body)
+    }
+
+    /// The event stream's head; its body goes on for as long as the connection does.
+    pub async fn events(
+        &self,
+        policy: &Policy,
+        sidecar: &str,
+        last: Option<&str>,
+    ) -> Result<(Response<Incoming>, Generation), CallError> {
+        let mut call = Call::get(internal_api::EVENTS);
+        let sidecar: String = form_urlencoded::byte_serialize(sidecar.as_bytes()).collect();
+        call.query = format!("?sidecar={sidecar}");
+        let mut request = self.request(policy, &call)?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        if let Some(last) = last {
+            let last = HeaderValue::from_str(last).map_err(|error| CallError::Request(error.to_string()))?;
+            request.headers_mut().insert("last-event-id", last);
+        }
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        let (response, generation) = self.send(request, Repeat::Safe, deadline).await?;
+        if response.status() == StatusCode::OK {
+            return Ok((response, generation));
+        }
+        Err(self.refused(response, deadline).await)
+    }
+
+    async fn json<T: DeserializeOwned>(&self, policy: &Policy, call: Call) -> Result<Answered<T>, CallError> {
+        let (body, server_time) = self.whole(policy, &call).await?;
+        Ok(Answered { value: serde_json::from_slice(&body)?, server_time, size: body.len() })
+    }
+
+    async fn whole(&self, policy: &Policy, call: &Call) -> Result<(Bytes, u64), CallError> {
+        let deadline = Instant::now() + call.timeout;
+        let (response, _) = self.send(self.request(policy, call)?, call.repeat, deadline).await?;
+        if !response.status().is_success() {
+            return Err(self.refused(response, deadline).await);
+        }
+        let date = response.headers().get(DATE).and_then(|date| clock::parse_http_date(date.to_str().ok()?));
+        let body = collect(response.into_body(), deadline).await?;
+        Ok((body, date.unwrap_or_else(|| clock::unix_now().as_secs())))
+    }
+
+    fn request(&self, policy: &Policy, call: &Call) -> Result<Request<Full<Bytes>>, CallError> {
+        let endpoint = &policy.endpoint;
+        let mut request = Request::builder()
+            .method(call.method.clone())
+            .uri(format!("{}://{}{}{}", endpoint.scheme(), endpoint.authority, call.path, call.query))
+            .header(AUTHORIZATION, self.workload.authorization(Instant::now())?)
+            .header(ACCEPT, "application/json");
+        if !call.content_type.is_empty() {
+            request = request.header(CONTENT_TYPE, call.content_type);
+        }
+        let mut request =
+            request.body(Full::new(call.body.clone())).map_err(|error| CallError::Request(error.to_string()))?;
+        // HTTP/2 has `:authority`.
+        request.headers_mut().remove(HOST);
+        Ok(request)
+    }
+
+    /// A connection that has just ended, or takes no more requests, is replaced, once.
+    async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        repeat: Repeat,
+        deadline: Instant,
+    ) -> Result<(Response<Incoming>, Generation), CallError> {
+        let again = copy(&request);
+        let (failure, unsent) = match self.send_once(request, deadline).await {
+            Err(Failure::Lost(error, unsent)) => (error, unsent),
+            Err(Failure::Final(error)) => return Err(error),
+            Ok(answer) => return Ok(answer),
+        };
+        let second = match unsent {
+            Some(request) => *request,
+            None if repeat == Repeat::Safe => again,
+            None => return Err(failure),
+        };
+        self.send_once(second, deadline).await.map_err(|failure| match failure {
+            Failure::Lost(error, _) | Failure::Final(error) => error,
+        })
+    }
+
+    async fn send_once(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+    ) -> Result<(Response<Incoming>, Generation), Failure> {
+        let late = |_| Failure::Final(CallError::Timeout);
+        let mut connection = self.connection.clone();
+        let (mut sender, generation) = timeout_at(deadline, connection.get())
+            .await
+            .map_err(late)?
+            .map_err(|reason| Failure::Final(CallError::NotConnected(reason)))?;
+        match timeout_at(deadline, sender.try_send_request(request)).await.map_err(late)? {
+            Ok(response) => Ok((response, generation)),
+            Err(mut error) => {
+                self.connection.is_worn(generation);
+                self.connection.clone().replaced(generation, deadline).await;
+                let unsent = error.take_message().map(Box::new);
+                Err(Failure::Lost(error.into_error().into(), unsent))
+            }
+        }
+    }
+
+    /// What the contract calls a refusal. Our own credential being refused is an outage of ours, and loud.
+    async fn refused(&self, response: Response<Incoming>, deadline: Instant) -> CallError {
+        let status = response.status();
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            self.workload.read_again();
+            log::error("the auth service refuses this workload's token", &[("status", &status.as_u16())]);
+        }
+        let problem = match collect(response.into_body(), deadline).await {
+            Ok(body) => serde_json::from_slice::<Problem>(&body)
+                .map(|problem| problem.detail.unwrap_or(problem.title))
+                .unwrap_or_default(),
+            Err(error) => error.to_string(),
+        };
+        CallError::Status { status, problem }
+    }
+}
+
+enum Failure {
+    /// The connection broke; the request, if it certainly was not sent.
+    Lost(CallError, Option<Box<Request<Full<Bytes>>>>),
+    Final(CallError),
+}
+
+impl Call {
+    fn get(path: &'static str) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            query: String::new(),
+            content_type: "",
+            body: Bytes::new(),
+            timeout: CALL_TIMEOUT,
+            repeat: Repeat::Safe,
+        }
+    }
+
+    fn form(path: &'static str, form: &impl Serialize, repeat: Repeat) -> Result<Self, CallError> {
+        let body = serde_urlencoded::to_string(form).map_err(|error| CallError::Request(error.to_string()))?;
+        Ok(Self::post(path, "application/x-www-form-urlencoded", body.into(), repeat))
+    }
+
+    fn json(path: &'static str, body: &impl Serialize, repeat: Repeat) -> Result<Self, CallError> {
+        let body = serde_json::to_vec(body).map_err(|error| CallError::Request(error.to_string()))?;
+        Ok(Self::post(path, "application/json", body.into(), repeat))
+    }
+
+    fn post(path: &'static str, content_type: &'static str, body: Bytes, repeat: Repeat) -> Self {
+        Self { method: Method::POST, content_type, body, repeat, ..Self::get(path) }
+    }
+}
+
+fn copy(request: &Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+    let mut copy = Request::new(request.body().clone());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    copy.headers_mut().clone_from(request.headers());
+    copy
+}
+
+async fn collect(mut body: Incoming, deadline: Instant) -> Result<Bytes, CallError> {
+    let mut whole = BytesMut::new();
+    loop {
+        let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| CallError::Timeout)? else {
+            return Ok(whole.freeze());
+        };
+        if let Ok(data) = frame?.into_data() {
+            if whole.len() + data.len() > MAX_ANSWER {
+                return Err(CallError::TooLarge);
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Token → identity by asking, once per token at a time; an answer that was overtaken is asked for again.
+
+use std::time::Duration;
+
+use cloakroom_protocol::internal_api::IntrospectForm;
+use cloakroom_protocol::introspection::{ActiveToken, Introspection};
+use cloakroom_protocol::token::OpaqueToken;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::calls::{Answered, CallError};
+use super::{AuthClient, lock};
+use crate::authority::{Exchanged, Unavailable};
+use crate::log;
+use crate::metrics::Answer;
+use crate::token_cache::{Fingerprint, Fresh, NotAdmitted, Overtaken};
+
+/// Revocations that go on for longer than this concern whoever is asked about.
+const ATTEMPTS: usize = 3;
+
+type Outcome = Result<Exchanged, Unavailable>;
+
+/// One question under way, and who waits for its answer.
+#[derive(Default)]
+pub struct Flight {
+    waiting: Vec<oneshot::Sender<Outcome>>,
+    /// Those to whom its answer may be too old: without the event stream nobody would know of a revocation since.
+    next: Vec<oneshot::Sender<Outcome>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Answer(#[from] UnusableAnswer),
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
+    #[error("no config")]
+    NoPolicy,
+}
+
+/// Says "active", but cannot be acted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnusableAnswer {
+    #[error("the answer is about another token")]
+    OtherToken,
+    #[error("the JWT has expired already")]
+    Expired,
+}
+
+impl AuthClient {
+    pub(super) async fn introspect(&self, token: &OpaqueToken, fingerprint: Fingerprint) -> Outcome {
+        let (tell, told) = oneshot::channel();
+        if self.join(fingerprint, tell) {
+            self.depart(token.clone(), fingerprint);
+        }
+        told.await.unwrap_or(Err(Unavailable))
+    }
+
+    /// Ahead of the JWT's end, in the background. Whoever comes meanwhile is served from the cache.
+    pub(super) fn renew(&self, token: OpaqueToken, fingerprint: Fingerprint) {
+        let started = match lock(&self.flights).entry(fingerprint) {
+            std::collections::hash_map::Entry::Occupied(_) => false,
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(Flight::default());
+                true
+            }
+        };
+        if started {
+            self.depart(token, fingerprint);
+        }
+    }
+
+    /// True if there was none under way: the caller starts it.
+    fn join(&self, fingerprint: Fingerprint, tell: oneshot::Sender<Outcome>) -> bool {
+        let heard = self.lease.is_live(Instant::now());
+        let mut flights = lock(&self.flights);
+        let Some(flight) = flights.get_mut(&fingerprint) else {
+            flights.insert(fingerprint, Flight { waiting: vec![tell], next: Vec::new() });
+            return true;
+        };
+        if heard {
+            flight.waiting.push(tell);
+        } else {
+            flight.next.push(tell);
+        }
+        false
+    }
+
+    /// Goes on even if everyone who waits goes away: the next one will ask the same.
+    fn depart(&self, token: OpaqueToken, fingerprint: Fingerprint) {
+        let Some(this) = self.this.upgrade() else { return };
+        self.runtime.spawn(async move {
+            loop {
+                let outcome = this.ask_until_current(&token, fingerprint).await;
+                let Some(waiting) = this.land(&fingerprint) else { return };
+                for tell in waiting {
+                    // Some have gone.
+                    let _ = tell.send(outcome.clone());
+                }
+                if !lock(&this.flights).contains_key(&fingerprint) {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Whom to tell; the flight stays if there are others for whom it must be repeated.
+    fn land(&self, fingerprint: &Fingerprint) -> Option<Vec<oneshot::Sender<Outcome>>> {
+        let mut flights = lock(&self.flights);
+        let flight = flights.get_mut(fingerprint)?;
+        let next = std::mem::take(&mut flight.next);
+        if next.is_empty() {
+            return flights.remove(fingerprint).map(|flight| flight.waiting);
+        }
+        Some(std::mem::replace(&mut flight.waiting, next))
+    }
+
+    async fn ask_until_current(&self, token: &OpaqueToken, fingerprint: Fingerprint) -> Outcome {
+        for attempt in 1..=ATTEMPTS {
+            let started = Instant::now();
+            let answer = self.ask(token, fingerprint, attempt == ATTEMPTS).await;
+            self.metrics.introspection_seconds.observe(started.elapsed());
+            match answer {
+                Ok(exchanged) => {
+                    let answer =
+                        if matches!(exchanged, Exchanged::Active(_)) { Answer::Active } else { Answer::Inactive };
+                    self.metrics.introspections.of(answer).inc();
+                    return Ok(exchanged);
+                }
+                Err(Unusable::NotAdmitted(NotAdmitted::Overtaken(..))) => self.metrics.overtaken.inc(),
+                Err(error) => {
+                    self.metrics.introspections.of(Answer::Failed).inc();
+                    log::warn("cannot introspect", &[("token", &token.id()), ("error", &error)]);
+                    return Err(Unavailable);
+                }
+            }
+        }
+        Err(Unavailable)
+    }
+
+    async fn ask(&self, token: &OpaqueToken, fingerprint: Fingerprint, last: bool) -> Result<Exchanged, Unusable> {
+        let policy = self.policy.load_full().ok_or(Unusable::NoPolicy)?;
+        // Before the policy's answer is under way, so that whatever happens from here on is held against it.
+        let (began, asked) = (self.cache.position(), Instant::now());
+        let form =
+            IntrospectForm { token: token.expose().to_owned(), policy: policy.policy.to_string(), idle_for: None };
+        let answered = self.calls.introspect(&policy, &form).await?;
+        let Some(fresh) = Self::fresh(token, answered, asked)? else {
+            self.cache.refuse(fingerprint, Instant::now());
+            return Ok(Exchanged::Inactive);
+        };
+        match self.cache.admit(fingerprint, began, fresh, &policy.jwt, Instant::now()) {
+            Ok(identity) => Ok(Exchanged::Active(identity)),
+            // Somebody writes to this session without pause: good for one request.
+            Err(NotAdmitted::Overtaken(Overtaken::Updated, fresh)) if last => {
+                let identity = self.cache.uncached(fingerprint, *fresh, &policy.jwt, Instant::now());
+                Ok(Exchanged::Active(identity.map_err(NotAdmitted::from)?))
+            }
+            Err(refused) => Err(refused.into()),
+        }
+    }
+
+    /// `None`: inactive. Times are judged by the auth service's own clock.
+    pub(super) fn fresh(
+        token: &OpaqueToken,
+        answered: Answered<Introspection>,
+        asked: Instant,
+    ) -> Result<Option<Fresh>, UnusableAnswer> {
+        let Answered { value, server_time, size } = answered;
+        let active: ActiveToken = match value {
+            Introspection::Inactive(_) => return Ok(None),
+            Introspection::Active(active) => *active,
+        };
+        if active.id != token.id() || active.kind != token.kind() {
+            return Err(UnusableAnswer::OtherToken);
+        }
+        let left = |until: u64| Duration::from_secs(until.saturating_sub(server_time));
+        let (token_left, jwt_left) = (left(active.exp), left(active.jwt_exp));
+        if token_left.is_zero() {
+            return Ok(None);
+        }
+        if jwt_left.is_zero() {
+            return Err(UnusableAnswer::Expired);
+        }
+        Ok(Some(Fresh { active, asked, token_left, jwt_left, size }))
+    }
+}
