@@ -36,7 +36,7 @@ labels:
 
 {{/* The name that the auth service's internal certificate bears, and that sidecars and the operator ask for. */}}
 {{- define "cloakroom.internalHost" -}}
-{{ include "cloakroom.name" . }}-auth.{{ .Release.Namespace }}.svc
+{{ include "cloakroom.name" . }}-auth-internal.{{ .Release.Namespace }}.svc
 {{- end -}}
 
 {{- define "cloakroom.encryptionKeysSecret" -}}
