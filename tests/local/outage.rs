@@ -1,0 +1,73 @@
+//! Redis goes away and comes back: nobody is signed out, nothing is restarted.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use cloakroom_tests::browser::Browser;
+use cloakroom_tests::local::{Local, Options};
+use cloakroom_tests::redis::Redis;
+use reqwest::StatusCode;
+use reqwest::header::{RETRY_AFTER, SET_COOKIE};
+
+async fn on(redis: &Redis) -> Result<Local> {
+    Local::start_with(Options { arguments: vec!["--redis".to_owned(), redis.url()], ..Options::default() }).await
+}
+
+#[tokio::test]
+async fn while_redis_is_down_requests_get_503_and_keep_their_cookies_then_all_is_as_before() -> Result<()> {
+    let mut redis = Redis::start().await?;
+    let local = on(&redis).await?;
+    let mut browser = Browser::new()?;
+    browser.sign_in(&local, "/").await?;
+    let cookie = format!("__Host-cloakroom={}", browser.cookie("__Host-cloakroom").context("no session")?);
+    let get = async || local.http.get(local.app("/echo")).header("Cookie", &cookie).send().await;
+    assert_eq!(get().await?.status(), StatusCode::OK);
+
+    redis.down().await?;
+    let down = Instant::now();
+    let refused = loop {
+        let answer = get().await?;
+        if answer.status() != StatusCode::OK {
+            break answer;
+        }
+        ensure!(down.elapsed() < Duration::from_secs(8), "honoured for longer than the lease");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE, "an outage is no sign-out");
+    assert!(refused.headers().contains_key(RETRY_AFTER));
+    assert!(!refused.headers().contains_key(SET_COOKIE), "the cookie stays");
+    println!("honoured for {:?} without Redis", down.elapsed());
+    let anonymous = local.http.get(local.app("/healthz")).send().await?;
+    assert_eq!(anonymous.status(), StatusCode::OK, "what needs no identity needs no auth service");
+
+    redis.up().await?;
+    let up = Instant::now();
+    while get().await?.status() != StatusCode::OK {
+        ensure!(up.elapsed() < Duration::from_secs(10), "not back ten seconds after Redis");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("back {:?} after Redis", up.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_junk_token_is_refused_without_redis() -> Result<()> {
+    let mut redis = Redis::start().await?;
+    let local = on(&redis).await?;
+    redis.down().await?;
+    let answer = local.http.get(local.app("/echo")).bearer_auth("junk").send().await?;
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    Ok(())
+}
+
+#[tokio::test]
+async fn sessions_outlive_the_process_in_redis() -> Result<()> {
+    let redis = Redis::start().await?;
+    let first = on(&redis).await?;
+    let token = first.access_token(None).await?;
+    first.echo(&token).await?;
+    drop(first);
+    let second = on(&redis).await?;
+    second.echo(&token).await?;
+    Ok(())
+}
