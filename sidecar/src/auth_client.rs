@@ -5,6 +5,8 @@ pub mod connection;
 pub mod endpoint;
 pub mod events;
 pub mod exchange;
+#[cfg(test)]
+pub mod fake;
 pub mod session;
 pub mod sse;
 pub mod upkeep;
@@ -201,3 +203,6 @@ impl AuthClient {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

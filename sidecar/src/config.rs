@@ -272,12 +272,12 @@ pub mod tests {
             ("/auth_service/issuer", json!("http://auth.example.com")),
         ];
         for (at, value) in changes {
-            let mut changed = config("http://127.0.0.1:9443");
-            match changed.pointer_mut(at) {
+            let mut broken = config("http://127.0.0.1:9443");
+            match broken.pointer_mut(at) {
                 Some(place) => *place = value.clone(),
-                None => changed[at.trim_start_matches('/')] = value.clone(),
+                None => broken[at.trim_start_matches('/')] = value.clone(),
             }
-            assert!(parse(&changed).is_err(), "{at} = {value}");
+            assert!(parse(&broken).is_err(), "{at} = {value}");
         }
         assert!(Policy::parse(b"").is_err());
     }

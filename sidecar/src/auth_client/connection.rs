@@ -140,7 +140,9 @@ impl Keeper {
                     at = at.wrapping_add(1);
                 }
                 Err(error) => {
-                    log::warn("cannot connect to the auth service", &[("address", &address), ("error", &error)]);
+                    // An outage is one line, however long it lasts.
+                    let say = if failed == 0 { log::warn } else { log::debug };
+                    say("cannot connect to the auth service", &[("address", &address), ("error", &error)]);
                     metrics.connect_failures.inc();
                     at = at.wrapping_add(1);
                     failed += 1;

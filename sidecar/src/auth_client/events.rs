@@ -54,8 +54,8 @@ impl AuthClient {
             let Err(error) = self.stream(&mut last).await;
             self.metrics.stream_open.set(0);
             match &error {
-                // There will be one; the file is being looked for.
-                StreamError::NoPolicy => {}
+                // There will be one; and the connection's keeper has said so.
+                StreamError::NoPolicy | StreamError::Call(CallError::NotConnected(_)) => {}
                 StreamError::Broken(_) | StreamError::Event(_) => {
                     // What was not understood may have been a revocation.
                     self.metrics.events.of(EventKind::Broken).inc();

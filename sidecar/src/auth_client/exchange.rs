@@ -132,7 +132,10 @@ impl AuthClient {
                 Err(Unusable::NotAdmitted(NotAdmitted::Overtaken(..))) => self.metrics.overtaken.inc(),
                 Err(error) => {
                     self.metrics.introspections.of(Answer::Failed).inc();
-                    log::warn("cannot introspect", &[("token", &token.id()), ("error", &error)]);
+                    // Of a lost connection its keeper has told; once is enough.
+                    let known = matches!(error, Unusable::Call(CallError::NotConnected(_)));
+                    let say = if known { log::debug } else { log::warn };
+                    say("cannot introspect", &[("token", &token.id()), ("error", &error)]);
                     return Err(Unavailable);
                 }
             }

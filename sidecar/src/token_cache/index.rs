@@ -193,6 +193,12 @@ impl Index {
         self.evictions
     }
 
+    /// Tokens on the lists, cached or not.
+    #[cfg(test)]
+    pub fn known(&self) -> usize {
+        self.records.len()
+    }
+
     fn select(&self, among: Option<&Vec<Fingerprint>>, wanted: impl Fn(&Record) -> bool) -> Vec<Fingerprint> {
         let among = among.into_iter().flatten();
         among.filter(|found| self.records.get(*found).is_some_and(&wanted)).copied().collect()
