@@ -31,6 +31,12 @@ def everything(world, report):
             cluster.TOOLS / "kubectl", "label", "namespace", SYSTEM, "--dry-run=server", "--overwrite", "pod-security.kubernetes.io/enforce=restricted"
         ).stderr
         expect("violat" not in warnings, warnings)
+    with report.check("the operator may restart what others run, not change it, and not read Secrets by the list"):
+        on_a_leash(world)
+    with report.check("the API server has nothing against the types in our admission policies"):
+        for policy in cluster.get("validatingadmissionpolicies"):
+            warnings = policy.get("status", {}).get("typeChecking", {}).get("expressionWarnings", [])
+            expect(not warnings, f"{policy['metadata']['name']}: {warnings}")
     with report.check("no webhook was installed"):
         hooks = cluster.kubectl("get", "mutatingwebhookconfigurations,validatingwebhookconfigurations", "-o", "name")
         expect("cloakroom" not in hooks, hooks)
@@ -40,6 +46,25 @@ def everything(world, report):
         world.start_prober()
         for url in ("http://shop.journey.test/orders/1", "http://wiki.localhost/pages/1"):
             equal(world.http(url).status, 200, url)
+
+
+def on_a_leash(world):
+    operator = f"--as=system:serviceaccount:{SYSTEM}:cloakroom-operator"
+
+    def refused(*arguments, stdin=None):
+        done = cluster.run(cluster.TOOLS / "kubectl", *arguments, operator, stdin=stdin, check=False)
+        expect(done.returncode != 0, f"allowed: {arguments}: {done.stdout}")
+        return done.stderr
+
+    image = '{"spec":{"template":{"spec":{"containers":[{"name":"app","image":"evil"}]}}}}'
+    expect("does not change what they run" in (said := refused("patch", "deployment", "shop", "-n", SHOP, "-p", image)), said)
+    expect("dry run only" in (said := refused("run", "evil", "-n", SHOP, "--image=evil")), said)
+    expect("but its own" in (said := refused("create", "configmap", "evil", "-n", SHOP)), said)
+    for arguments in (("list", "secrets", "-A"), ("create", "pods/exec", "-n", SHOP), ("create", "serviceaccounts/token", "-A")):
+        answer = cluster.run(cluster.TOOLS / "kubectl", "auth", "can-i", *arguments, operator, check=False).stdout.strip()
+        equal(answer, "no", f"can-i {' '.join(arguments)}")
+    said = cluster.run(cluster.TOOLS / "kubectl", "run", "probe", "-n", SHOP, "--image=x", "--dry-run=server", operator).stdout
+    expect("probe" in said, said)
 
 
 def secrets_of_the_operations_team(world):
