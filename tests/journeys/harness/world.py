@@ -171,7 +171,7 @@ def _service(namespace, name):
 
 def _ours(kind):
     names = cluster.kubectl("get", kind, "-o", "name").split()
-    return [name.split("/")[1] for name in names if name.split("/")[1].startswith(("cloakroom", "journey"))]
+    return [name.split("/")[1] for name in names if name.split("/")[1].startswith(("cloakroom-", "cloakroom.journey-", "journey-"))]
 
 
 def _show(title, arguments, lines=25):
