@@ -15,6 +15,7 @@ use http::{HeaderName, Uri};
 use ipnet::IpNet;
 
 use crate::auth_client::endpoint::{Endpoint, InvalidEndpoint};
+use crate::request::cleanse::reserved::Reserved;
 
 /// What every stage reads; `None` denies everything.
 pub type CurrentPolicy = ArcSwapOption<Policy>;
@@ -36,6 +37,8 @@ pub struct Policy {
     pub outage: Outage,
     pub rules: Vec<Rule>,
     pub limits: Limits,
+    /// Headers that only the sidecar sets.
+    pub reserved: Reserved,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,17 +132,20 @@ impl Policy {
         let limits = config.limits;
         check("limits", "0", limits.request_headers > 0 && limits.idle_timeout > 0)?;
         let claim_headers = config.jwt.claim_headers.into_iter();
+        let token_sources: Vec<_> = config.token_sources.into_iter().map(token_source).collect::<Result<_, _>>()?;
+        let jwt = JwtHeader {
+            name: header_name("jwt.header", &config.jwt.header)?,
+            audience: config.jwt.audience,
+            claim_headers: claim_headers
+                .map(|(name, claim)| Ok((header_name("jwt.claim_headers", &name)?, claim)))
+                .collect::<Result<_, InvalidConfig>>()?,
+        };
         Ok(Self {
             endpoint,
             issuer,
-            token_sources: config.token_sources.into_iter().map(token_source).collect::<Result<_, _>>()?,
-            jwt: JwtHeader {
-                name: header_name("jwt.header", &config.jwt.header)?,
-                audience: config.jwt.audience,
-                claim_headers: claim_headers
-                    .map(|(name, claim)| Ok((header_name("jwt.claim_headers", &name)?, claim)))
-                    .collect::<Result<_, InvalidConfig>>()?,
-            },
+            reserved: reserved(&jwt, &token_sources, &config.rules),
+            token_sources,
+            jwt,
             revision: config.revision,
             policy: config.policy,
             mode: config.mode,
@@ -168,6 +174,16 @@ impl Policy {
             && self.issuer == other.issuer
             && self.endpoint.same_service(&other.endpoint)
     }
+}
+
+fn reserved(jwt: &JwtHeader, sources: &[TokenSource], rules: &[Rule]) -> Reserved {
+    let claims = jwt.claim_headers.iter().map(|(name, _)| name.as_str());
+    let tokens = sources.iter().filter_map(|source| match source {
+        TokenSource::Header { name, .. } => Some(name.as_str()),
+        TokenSource::Cookie(_) => None,
+    });
+    let names_methods = rules.iter().flat_map(|rule| &rule.matches).any(|wanted| !wanted.methods.is_empty());
+    Reserved::new(claims.chain(tokens).chain([jwt.name.as_str()]), names_methods)
 }
 
 fn check(field: &'static str, value: &str, good: bool) -> Result<(), InvalidConfig> {

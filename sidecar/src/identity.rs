@@ -131,6 +131,11 @@ pub mod tests {
         .unwrap()
     }
 
+    /// Somebody, with a JWT in `Authorization`.
+    pub fn identity() -> Identity {
+        Identity::new(active(&token(), "u"), &header("authorization", &[]), Arc::default()).unwrap()
+    }
+
     fn header(name: &'static str, claims: &[(&'static str, &str)]) -> JwtHeader {
         let claim_headers = claims.iter().map(|(h, c)| (HeaderName::from_static(h), (*c).to_owned())).collect();
         JwtHeader { name: HeaderName::from_static(name), audience: "a".into(), claim_headers }

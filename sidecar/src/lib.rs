@@ -1,14 +1,21 @@
 //! The proxy in front of a protected port: authenticates every request, swaps the opaque token for a JWT, forwards to localhost.
 
+pub mod access_log;
 pub mod auth_client;
 pub mod authority;
 pub mod clock;
 pub mod config;
+pub mod http1;
 pub mod identity;
 pub mod lease;
+pub mod listen;
 pub mod local_response;
 pub mod log;
 pub mod metrics;
 pub mod open_streams;
 pub mod request;
+pub mod rules;
 pub mod token_cache;
+pub mod upgrade;
+pub mod upstream;
+pub mod worker;

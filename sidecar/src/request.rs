@@ -1,3 +1,162 @@
 //! A request's way: cleanse → credential → decide → exchange → forward → hand back; any stage's error → rescue.
 
+pub mod cleanse;
+pub mod credential;
+pub mod decide;
+pub mod forward;
+pub mod hand_back;
 pub mod head;
+pub mod rescue;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use cloakroom_protocol::sidecar_config::{Mode, Outage};
+use cloakroom_protocol::token::OpaqueToken;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use crate::authority::{Authority, Exchanged, Unavailable, is_own_path};
+use crate::config::Policy;
+use crate::identity::Identity;
+use crate::rules;
+use cleanse::Cleansed;
+use decide::{First, Refusal, Terms};
+use forward::{Admitted, Outside, Peer};
+use head::{Head, RequestHead};
+use rescue::{Failure, Manner};
+
+/// What a request is judged by, beside itself.
+#[derive(Clone, Copy)]
+pub struct Bench<'b> {
+    pub policy: &'b Policy,
+    pub authority: &'b dyn Authority,
+    pub peer: &'b Peer,
+    /// Unix seconds.
+    pub now: u64,
+}
+
+/// Where a request's way leads.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once a request and taken apart at once; boxing what is rare would not make it smaller"
+)]
+pub enum Judgement<'h> {
+    Forward(Box<Passed<'h>>),
+    /// Ask about the token, then judge again with the answer.
+    Ask {
+        token: OpaqueToken,
+        outage: Outage,
+    },
+    Own(Cleansed<'h>, Option<OpaqueToken>),
+    Denied(Box<Denied<'h>>),
+}
+
+pub struct Passed<'h> {
+    pub admitted: Admitted<'h>,
+    pub token: Option<OpaqueToken>,
+    pub manner: Manner,
+    /// What Enforce would have refused, in Shadow mode.
+    pub shadowed: Option<Failure>,
+}
+
+pub struct Denied<'h> {
+    pub failure: Failure,
+    pub manner: Manner,
+    /// Absent where the head itself was refused.
+    pub cleansed: Option<Cleansed<'h>>,
+    pub identity: Option<Arc<Identity>>,
+}
+
+pub type Answer = Result<Exchanged, Unavailable>;
+
+/// No IO: called once, or twice where the cache has no answer.
+pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> Judgement<'h> {
+    let policy = bench.policy;
+    let cleansed = match cleanse::cleanse(head, &policy.reserved, bench.peer.address, &policy.trusted_proxies) {
+        Ok(cleansed) => cleansed,
+        Err(malformed) => {
+            let denied =
+                Denied { failure: malformed.into(), manner: Manner::default(), cleansed: None, identity: None };
+            return Judgement::Denied(Box::new(denied));
+        }
+    };
+    if is_own_path(cleansed.path.forwarded()) {
+        let credential = credential::find(&cleansed, &policy.token_sources).ok().flatten();
+        return Judgement::Own(cleansed, credential.map(|credential| credential.token));
+    }
+    let terms = Terms::of(policy, rules::find(&policy.rules, head.method, &cleansed.path));
+    let manner = manner(&cleansed, &terms);
+    let mut token = None;
+    let mut identity = None;
+    let decision = (|| {
+        let found = || credential::find(&cleansed, &policy.token_sources);
+        let credential = match decide::first(&terms, &cleansed, found, &policy.origins)? {
+            First::Unidentified => return Ok(Some(None)),
+            First::Ask(credential) => token.insert(credential.token),
+        };
+        let answer = match answer {
+            Some(answer) => answer?,
+            None => match bench.authority.cached(credential) {
+                Some(identity) => Exchanged::Active(identity),
+                None => return Ok(None),
+            },
+        };
+        if let Exchanged::Active(active) = &answer {
+            identity = Some(Arc::clone(active));
+        }
+        Ok::<_, Failure>(Some(decide::second(&terms, &answer, bench.now)?))
+    })();
+    let shadow = policy.mode == Mode::Shadow;
+    match (decision, token) {
+        (Ok(None), Some(token)) => Judgement::Ask { token, outage: terms.outage },
+        (Ok(identity), token) => Judgement::Forward(Box::new(Passed {
+            admitted: Admitted { cleansed, identity: identity.flatten() },
+            token,
+            manner,
+            shadowed: None,
+        })),
+        (Err(failure), token) if shadow => {
+            let identity = identity.filter(|identity| !identity.life.is_over());
+            Judgement::Forward(Box::new(Passed {
+                admitted: Admitted { cleansed, identity },
+                token,
+                manner,
+                shadowed: Some(failure),
+            }))
+        }
+        (Err(failure), _) => {
+            Judgement::Denied(Box::new(Denied { failure, manner, cleansed: Some(cleansed), identity }))
+        }
+    }
+}
+
+fn manner(cleansed: &Cleansed<'_>, terms: &Terms<'_>) -> Manner {
+    // An upgrade cannot be answered with a page.
+    let page = cleansed.is_page_load() && !cleansed.head.upgrade;
+    Manner { page, html: page, grpc: cleansed.is_grpc(), unauthenticated: Some(terms.unauthenticated) }
+}
+
+/// For the paths that outlive the bytes a head was read from.
+pub fn to_owned_head(cleansed: &Cleansed<'_>, client: IpAddr, decision_id: String) -> Result<RequestHead, Failure> {
+    let mut headers = HeaderMap::with_capacity(cleansed.head.fields.len());
+    for field in cleansed.head.fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) else { continue };
+        headers.append(name, value);
+    }
+    Ok(RequestHead {
+        method: Method::from_bytes(cleansed.head.method.as_bytes()).map_err(|_| cleanse::Malformed::Method)?,
+        path: cleansed.path.forwarded().to_owned(),
+        query: cleansed.head.query.map(str::to_owned),
+        headers,
+        origin: Outside::of(cleansed).origin(),
+        client,
+        decision_id,
+    })
+}
+
+impl From<credential::CredentialError> for Failure {
+    fn from(error: credential::CredentialError) -> Self {
+        Refusal::from(error).into()
+    }
+}

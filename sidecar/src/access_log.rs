@@ -1,0 +1,130 @@
+//! One JSON line for every denial, for every request if asked to. No token, no query: neither belongs in a log.
+
+use std::fmt::Display;
+use std::io::Write as _;
+
+use crate::clock;
+use crate::log::{Level, enabled};
+
+/// Lines are written together, a few times a second: a flood of denials must not become a flood of writes.
+pub struct AccessLog {
+    pending: Vec<u8>,
+    sink: Box<dyn std::io::Write>,
+}
+
+/// Beyond this, lines are written at once.
+const MAX_PENDING: usize = 32 << 10;
+
+pub struct Entry<'e> {
+    pub decision_id: &'e str,
+    pub method: &'e str,
+    /// Canonical where there is one; never with a query.
+    pub path: &'e str,
+    pub client: &'e dyn Display,
+    pub status: u16,
+    /// Id of the session, grant or key, if there is an identity.
+    pub session: Option<&'e str>,
+    pub outcome: Outcome<'e>,
+}
+
+pub enum Outcome<'e> {
+    Passed,
+    Denied(&'e dyn Display),
+    /// Shadow mode let pass what would have been denied.
+    WouldDeny(&'e dyn Display),
+    /// The app's answer had the JWT in it.
+    Leaked,
+}
+
+/// Whether requests that pass are logged too.
+pub fn logs_everything() -> bool {
+    enabled(Level::Debug)
+}
+
+impl AccessLog {
+    pub fn new(sink: Box<dyn std::io::Write>) -> Self {
+        Self { pending: Vec::new(), sink }
+    }
+
+    pub fn write(&mut self, entry: &Entry<'_>) {
+        let (message, reason): (_, Option<&dyn Display>) = match &entry.outcome {
+            Outcome::Passed => ("passed", None),
+            Outcome::Denied(reason) => ("denied", Some(*reason)),
+            Outcome::WouldDeny(reason) => ("would deny", Some(*reason)),
+            Outcome::Leaked => ("replaced the JWT in a response", None),
+        };
+        let line = serde_json::json!({
+            "time": clock::rfc3339(clock::unix_now()),
+            "level": if matches!(entry.outcome, Outcome::Passed) { "debug" } else { "info" },
+            "message": message,
+            "decision_id": entry.decision_id,
+            "reason": reason.map(ToString::to_string),
+            "status": entry.status,
+            "method": entry.method,
+            "path": entry.path,
+            "client": entry.client.to_string(),
+            "session_id": entry.session,
+        });
+        self.pending.extend_from_slice(line.to_string().as_bytes());
+        self.pending.push(b'\n');
+        if self.pending.len() > MAX_PENDING {
+            self.flush();
+        }
+    }
+
+    pub fn flush(&mut self) {
+        if !self.pending.is_empty() {
+            // Nobody is left to tell if the sink is gone.
+            let _ = self.sink.write_all(&self.pending);
+            self.pending.clear();
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_denial_is_one_line_whatever_the_path_holds() {
+        let sink = Sink::default();
+        let mut log = AccessLog::new(Box::new(sink.clone()));
+        let entry = Entry {
+            decision_id: "d1",
+            method: "GET",
+            path: "/\"\n{",
+            client: &"10.0.0.1",
+            status: 403,
+            session: Some("id"),
+            outcome: Outcome::Denied(&"a rule denies this"),
+        };
+        log.write(&entry);
+        drop(log);
+        let written = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(written.matches('\n').count(), 1);
+        let line: serde_json::Value = serde_json::from_str(&written).unwrap();
+        assert_eq!((&line["reason"], &line["status"]), (&"a rule denies this".into(), &403.into()));
+    }
+}

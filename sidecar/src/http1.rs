@@ -1,0 +1,232 @@
+//! HTTP/1.x from the client's side: one task per connection, and no buffer while nothing is going on.
+
+pub mod buffer;
+pub mod chunked;
+pub mod exchange;
+pub mod io;
+pub mod local;
+pub mod relay;
+pub mod reply_head;
+pub mod request_body;
+pub mod request_head;
+pub mod target;
+pub mod unreadable;
+
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::task::Poll;
+
+use tokio::net::TcpStream;
+
+use crate::request::forward::Peer;
+use crate::worker::Worker;
+use crate::worker::deadlines::Deadline;
+use buffer::Buffer;
+use exchange::{Ending, Exchange};
+use unreadable::Unreadable;
+
+/// A client's connection.
+pub struct Connection {
+    pub stream: TcpStream,
+    pub peer: Peer,
+    /// The port that this listener protects.
+    pub app_port: u16,
+    pub worker: Rc<Worker>,
+    pub deadline: Deadline,
+}
+
+/// Before any policy says otherwise.
+pub const DEFAULT_IDLE_SECONDS: u64 = 60;
+const DEFAULT_HEAD_BYTES: usize = 32 << 10;
+
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+pub async fn serve(stream: TcpStream, peer: IpAddr, app_port: u16, worker: Rc<Worker>) {
+    let deadline = worker.deadlines.register();
+    let mut connection = Connection { stream, peer: Peer::new(peer), app_port, worker, deadline };
+    connection.worker.open.set(connection.worker.open.get() + 1);
+    connection.worker.runtime.metrics.connections.inc();
+    connection.run().await;
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.worker.deadlines.forget(&self.deadline);
+        self.worker.open.set(self.worker.open.get() - 1);
+        self.worker.runtime.metrics.connections.dec();
+    }
+}
+
+/// What follows a time of activity.
+enum Next {
+    Idle,
+    Close,
+}
+
+impl Connection {
+    async fn run(&mut self) {
+        poll_fn(|cx| {
+            self.deadline.watch(cx);
+            Poll::Ready(())
+        })
+        .await;
+        let mut first = true;
+        while self.wait().await {
+            // Boxed, so that an idle connection does not carry the room that a request needs.
+            match Box::pin(self.active(first)).await {
+                Next::Idle => first = false,
+                Next::Close => return,
+            }
+        }
+    }
+
+    /// Until the client says something; false: it never will.
+    async fn wait(&mut self) -> bool {
+        self.deadline.allow(&self.worker.deadlines, self.idle_seconds());
+        let Self { stream, worker, deadline, .. } = self;
+        poll_fn(|cx| match stream.poll_read_ready(cx) {
+            Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
+            Poll::Pending if worker.is_draining() || deadline.has_passed() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    async fn active(&mut self, first: bool) -> Next {
+        let mut input = self.worker.buffers.small();
+        let mut output = self.worker.buffers.text();
+        let next = self.requests(&mut input, &mut output, first).await;
+        self.worker.buffers.give_back(input);
+        self.worker.buffers.give_back_text(output);
+        next
+    }
+
+    /// One request after the other, as long as there are bytes of a next one.
+    async fn requests(&mut self, input: &mut Buffer, output: &mut Vec<u8>, first: bool) -> Next {
+        let mut begins = first;
+        loop {
+            match self.read_head(input, begins).await {
+                Head::Complete => {}
+                Head::Nothing => return Next::Idle,
+                Head::Gone => return Next::Close,
+                Head::Http2 => {
+                    self.refuse(Unreadable::Version, output).await;
+                    return Next::Close;
+                }
+                Head::Unreadable(unreadable) => {
+                    self.refuse(unreadable, output).await;
+                    return Next::Close;
+                }
+            }
+            begins = false;
+            output.clear();
+            match Exchange::new(self, input, output).run().await {
+                Ending::KeepAlive if input.is_empty() => return Next::Idle,
+                Ending::KeepAlive => {}
+                Ending::Linger => {
+                    self.linger(input).await;
+                    return Next::Close;
+                }
+                Ending::Cut => return Next::Close,
+            }
+        }
+    }
+
+    /// Reads until the head is whole; whether it is a good one is judged later.
+    async fn read_head(&mut self, input: &mut Buffer, first: bool) -> Head {
+        let limit = self.head_limit();
+        let mut searched = 0;
+        let mut timed = false;
+        loop {
+            while input.filled().starts_with(b"\r\n") {
+                // RFC 9112 §2.2: an empty line before a request is to be overlooked.
+                input.consume(2);
+                searched = 0;
+            }
+            let filled = input.filled();
+            if first
+                && !filled.is_empty()
+                && filled[..filled.len().min(HTTP2_PREFACE.len())]
+                    == HTTP2_PREFACE[..filled.len().min(HTTP2_PREFACE.len())]
+            {
+                if filled.len() >= HTTP2_PREFACE.len() {
+                    return Head::Http2;
+                }
+            } else if has_end(filled, searched) {
+                return Head::Complete;
+            } else if filled.len() >= limit {
+                let in_first_line = !filled.contains(&b'\n');
+                return Head::Unreadable(if in_first_line {
+                    Unreadable::TargetTooLong
+                } else {
+                    Unreadable::HeadTooLarge
+                });
+            } else if searched == 0 && !filled.is_empty() && is_hopeless(filled) {
+                // What can never become a request need not be waited for; judged once, or a slow sender could have it judged again and
+                // again.
+                return Head::Complete;
+            }
+            searched = filled.len();
+            if input.is_full() {
+                input.grow(limit + buffer::SMALL);
+            }
+            if searched > 0 && !timed {
+                timed = true;
+                self.deadline.allow(&self.worker.deadlines, self.idle_seconds());
+            }
+            let Self { stream, worker, deadline, .. } = &mut *self;
+            let read = poll_fn(|cx| match input.poll_fill(cx, stream) {
+                Poll::Pending if deadline.has_passed() || (searched == 0 && worker.is_draining()) => {
+                    Poll::Ready(Err(ErrorKind::TimedOut.into()))
+                }
+                // Nothing there after all: wait without a buffer.
+                Poll::Pending if searched == 0 => Poll::Ready(Err(ErrorKind::WouldBlock.into())),
+                other => other,
+            })
+            .await;
+            match read {
+                Ok(0) if searched == 0 => return Head::Gone,
+                Ok(0) => return Head::Unreadable(Unreadable::CutOff),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Head::Nothing,
+                Err(error) if error.kind() == ErrorKind::TimedOut && searched > 0 => {
+                    return Head::Unreadable(Unreadable::TimedOut);
+                }
+                Err(_) => return Head::Gone,
+            }
+        }
+    }
+
+    fn idle_seconds(&self) -> u64 {
+        self.worker.runtime.policy.load().as_ref().map_or(DEFAULT_IDLE_SECONDS, |policy| policy.limits.idle_timeout)
+    }
+
+    fn head_limit(&self) -> usize {
+        let policy = self.worker.runtime.policy.load();
+        policy.as_ref().map_or(DEFAULT_HEAD_BYTES, |policy| {
+            usize::try_from(policy.limits.request_headers).unwrap_or(DEFAULT_HEAD_BYTES)
+        })
+    }
+}
+
+enum Head {
+    /// A whole head, or bytes that will never be one.
+    Complete,
+    Nothing,
+    Gone,
+    Http2,
+    Unreadable(Unreadable),
+}
+
+/// Whether an empty line ends the head; looks only at what is new.
+fn has_end(filled: &[u8], searched: usize) -> bool {
+    let from = searched.saturating_sub(3);
+    memchr::memchr_iter(b'\n', &filled[from..])
+        .any(|at| matches!(&filled[from + at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+}
+
+fn is_hopeless(filled: &[u8]) -> bool {
+    request_head::parse(filled, &mut request_head::field_store()).is_err()
+}

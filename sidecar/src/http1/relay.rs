@@ -1,0 +1,444 @@
+//! The app's answer on its way to an HTTP/1.x client.
+
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::buffer::{Buffer, LARGE};
+use super::chunked::{ChunkedDecoder, Piece, trailer_fields};
+use super::exchange::Forwarding;
+use super::io::{Limits, fill, fill_now, write_both};
+use super::local::write_status;
+use super::reply_head::{self, InvalidReply, MAX_REPLY_HEAD, ReplyFraming};
+use super::request_head::field_store;
+use crate::access_log;
+use crate::request::forward::{write_field, write_length, write_text};
+use crate::request::hand_back::leak_guard::LeakGuard;
+use crate::request::hand_back::{self, HandBackError, Wishes};
+use crate::request::head::Protocol;
+use crate::request::rescue::Failure;
+use crate::upstream::{Upstream, UpstreamError};
+use crate::worker::Worker;
+
+pub struct Relay<'r> {
+    pub limits: Limits<'r>,
+    pub forwarding: &'r Forwarding,
+    /// The app's bytes, not yet consumed.
+    pub reply: &'r mut Buffer,
+    /// Nothing was sent to the client yet.
+    pub silent: bool,
+}
+
+#[derive(Debug)]
+pub enum RelayError {
+    /// The client has got nothing yet, and can be told.
+    Unanswered(Failure),
+    /// The client must see the connection end early.
+    CutShort,
+}
+
+impl<E: Into<Failure>> From<E> for RelayError {
+    fn from(error: E) -> Self {
+        Self::Unanswered(error.into())
+    }
+}
+
+/// How an answer ended.
+pub enum Relayed<U = Upstream> {
+    Done {
+        close: bool,
+    },
+    /// 101 was passed on; from here it is the app's connection.
+    Switched(U),
+}
+
+/// [`Relayed`], before it is known what becomes of the app's connection.
+pub enum Ended {
+    Done { close: bool, app_stays: bool },
+    Switched,
+}
+
+impl Ended {
+    /// Gives the app's connection its place: pool, tunnel or end.
+    pub fn settle(self, upstream: Upstream, worker: &Rc<Worker>, port: u16, request_done: bool) -> Relayed {
+        match self {
+            Self::Switched => Relayed::Switched(upstream),
+            Self::Done { close, app_stays } => {
+                if app_stays && request_done {
+                    worker.pool.give_back(upstream.stream, port, worker.deadlines.now());
+                }
+                Relayed::Done { close: close || !request_done }
+            }
+        }
+    }
+}
+
+/// A head that was read.
+enum Digested {
+    /// 1xx; written, more follows.
+    Interim,
+    Switching,
+    /// To be granted before anything is written.
+    Wishes(Wishes),
+    /// And whether it is an event stream, which ends with its session at once.
+    Final(Plan, bool),
+}
+
+/// How the body goes on.
+#[derive(Clone, Copy)]
+struct Plan {
+    framing: ReplyFraming,
+    /// Chunks are written, since the length is not known and the client knows chunks.
+    chunks: bool,
+    close: bool,
+    app_stays: bool,
+}
+
+impl Relay<'_> {
+    pub fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// Until the app says something at all.
+    pub async fn await_reply<R: AsyncRead + Unpin>(&mut self, from: &mut R) -> Result<(), UpstreamError> {
+        if fill(self.reply, from, self.limits).await? == 0 { Err(UpstreamError::Closed) } else { Ok(()) }
+    }
+
+    /// Head, then body. `out` is empty scratch space.
+    pub async fn run<R, W>(&mut self, from: &mut R, to: &mut W, out: &mut Vec<u8>) -> Result<Ended, RelayError>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut granted = false;
+        let (plan, event_stream) = loop {
+            match self.digest(granted, out)? {
+                None => self.read_more_head(from).await?,
+                Some(Digested::Interim) => self.write(to, out, 0).await?,
+                Some(Digested::Switching) => {
+                    self.write(to, out, 0).await?;
+                    return Ok(Ended::Switched);
+                }
+                Some(Digested::Wishes(wishes)) => {
+                    self.grant(wishes).await?;
+                    granted = true;
+                }
+                Some(Digested::Final(plan, event_stream)) => break (plan, event_stream),
+            }
+        };
+        if let Some(identity) = &self.forwarding.identity
+            && !(granted && identity.life.is_over())
+        {
+            self.limits.deadline.bind(&self.limits.worker.deadlines, Arc::clone(identity), event_stream);
+        }
+        match plan.framing {
+            ReplyFraming::None => self.write(to, out, 0).await?,
+            ReplyFraming::Length(length) => self.relay_length(length, from, to, out).await?,
+            ReplyFraming::Chunked => self.relay_chunked(plan, from, to, out).await?,
+            ReplyFraming::UntilClose => self.relay_until_close(plan, from, to, out).await?,
+        }
+        // More than was announced: nobody knows what it would answer.
+        let app_stays = plan.app_stays && self.reply.is_empty();
+        Ok(Ended::Done { close: plan.close, app_stays })
+    }
+
+    /// Reads a head from what there is and writes it for the client.
+    fn digest(&mut self, granted: bool, out: &mut Vec<u8>) -> Result<Option<Digested>, RelayError> {
+        let forwarding = self.forwarding;
+        let mut store = field_store();
+        let parsed = reply_head::parse(self.reply.filled(), forwarding.reading.to_head, &mut store)
+            .map_err(UpstreamError::from)?;
+        let Some(message) = parsed else { return Ok(None) };
+        if !granted && let Some(wishes) = hand_back::wishes(message.fields)? {
+            return Ok(Some(Digested::Wishes(wishes)));
+        }
+        let interim = message.status < 200 && message.status != 101;
+        if message.status == 101 && !forwarding.upgrade {
+            return Err(UpstreamError::Invalid(InvalidReply::Switch).into());
+        }
+        let known_length = match message.framing {
+            ReplyFraming::Length(length) => Some(length),
+            ReplyFraming::None => reply_head::said_length(message.fields),
+            ReplyFraming::Chunked | ReplyFraming::UntilClose => None,
+        };
+        let delimited = matches!(message.framing, ReplyFraming::Length(_) | ReplyFraming::None);
+        let chunks = !delimited && forwarding.reading.protocol == Protocol::Http11;
+        let close = !forwarding.reading.keep_alive || !(delimited || chunks) || self.limits.worker.is_draining();
+        if !(interim && forwarding.reading.protocol == Protocol::Http10) {
+            write_status(message.status, message.reason, out);
+            let guard = match (&forwarding.identity, &forwarding.token) {
+                (Some(identity), Some(token)) => LeakGuard::new(&identity.jwt, token),
+                _ => None,
+            };
+            let sources = &forwarding.policy.token_sources;
+            let leaks = hand_back::each_field(message.fields, guard.as_ref(), sources, |name, value| {
+                write_field(name.as_bytes(), value, out);
+            });
+            if leaks > 0 {
+                self.report_leak(message.status);
+            }
+            if message.status == 101 {
+                write_switch(message.fields, out);
+            } else if !interim {
+                if granted && forwarding.identity.as_ref().is_some_and(|identity| identity.life.is_over()) {
+                    hand_back::write_expired_cookie(sources, |name, value| write_field(name.as_bytes(), value, out));
+                }
+                if let Some(length) = known_length
+                    && message.status != 204
+                {
+                    write_length(length, out);
+                }
+                if chunks {
+                    out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+                }
+                if close {
+                    out.extend_from_slice(b"Connection: close\r\n");
+                } else if forwarding.reading.protocol == Protocol::Http10 {
+                    out.extend_from_slice(b"Connection: keep-alive\r\n");
+                }
+            }
+            out.extend_from_slice(b"\r\n");
+        }
+        let (framing, length, status) = (message.framing, message.length, message.status);
+        let (app_stays, event_stream) = (message.keep_alive, message.event_stream);
+        self.reply.consume(length);
+        if status == 101 {
+            return Ok(Some(Digested::Switching));
+        }
+        if interim {
+            return Ok(Some(Digested::Interim));
+        }
+        self.limits.worker.runtime.metrics.request_seconds.observe(forwarding.began.elapsed());
+        Ok(Some(Digested::Final(Plan { framing, chunks, close, app_stays }, event_stream)))
+    }
+
+    async fn read_more_head<R: AsyncRead + Unpin>(&mut self, from: &mut R) -> Result<(), UpstreamError> {
+        if self.reply.is_full() {
+            if self.reply.capacity() >= MAX_REPLY_HEAD {
+                return Err(InvalidReply::TooLarge.into());
+            }
+            self.reply.grow(MAX_REPLY_HEAD);
+        }
+        self.await_reply(from).await
+    }
+
+    async fn grant(&mut self, wishes: Wishes) -> Result<(), HandBackError> {
+        let (Some(identity), Some(token)) = (&self.forwarding.identity, &self.forwarding.token) else {
+            // Signing out where nobody is signed in is done already.
+            return if wishes.session.is_some() { Err(HandBackError::NoSession) } else { Ok(()) };
+        };
+        let authority = &self.limits.worker.runtime.authority;
+        if let Some(patch) = wishes.session {
+            authority.commit_session(token, identity, patch).await?;
+        }
+        if let Some(scope) = wishes.logout {
+            authority.sign_out(token, scope).await?;
+        }
+        Ok(())
+    }
+
+    fn report_leak(&self, status: u16) {
+        let worker = self.limits.worker;
+        worker.runtime.metrics.jwt_leaks.inc();
+        worker.log.borrow_mut().write(&access_log::Entry {
+            decision_id: &worker.new_decision(),
+            method: &self.forwarding.method,
+            path: &self.forwarding.path,
+            client: &"",
+            status,
+            session: self.forwarding.identity.as_ref().map(|identity| identity.id.as_str()),
+            outcome: access_log::Outcome::Leaked,
+        });
+    }
+
+    /// Writes `out` and then `count` bytes of the reply, and forgets both.
+    async fn write<W: AsyncWrite + Unpin>(
+        &mut self,
+        to: &mut W,
+        out: &mut Vec<u8>,
+        count: usize,
+    ) -> Result<(), RelayError> {
+        if out.is_empty() && count == 0 {
+            return Ok(());
+        }
+        self.silent = false;
+        write_both(to, out, &self.reply.filled()[..count], self.limits).await.map_err(|_| RelayError::CutShort)?;
+        out.clear();
+        self.reply.consume(count);
+        Ok(())
+    }
+
+    async fn relay_length<R, W>(
+        &mut self,
+        length: u64,
+        from: &mut R,
+        to: &mut W,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RelayError>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut left = length;
+        if self.reply.is_empty() {
+            // The body often follows its head at once: then both leave together.
+            match fill_now(self.reply, from).await {
+                Some(Ok(0)) => return Err(UpstreamError::Closed.into()),
+                Some(Err(error)) => return Err(UpstreamError::from(error).into()),
+                Some(Ok(_)) | None => {}
+            }
+        }
+        if left > self.reply.capacity() as u64 && self.reply.capacity() < LARGE {
+            let mut larger = self.limits.worker.buffers.large();
+            larger.append(self.reply.filled());
+            let smaller = std::mem::replace(self.reply, larger);
+            self.limits.worker.buffers.give_back(smaller);
+        }
+        loop {
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(self.reply.len());
+            self.write(to, out, count).await?;
+            left -= count as u64;
+            if left == 0 {
+                return Ok(());
+            }
+            self.more_body(from).await?;
+        }
+    }
+
+    async fn relay_chunked<R, W>(
+        &mut self,
+        plan: Plan,
+        from: &mut R,
+        to: &mut W,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RelayError>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut decoder = ChunkedDecoder::default();
+        loop {
+            self.recode(&mut decoder, plan.chunks, out)?;
+            self.write(to, out, 0).await?;
+            if decoder.is_done() {
+                return Ok(());
+            }
+            if self.reply.is_full() {
+                return Err(RelayError::CutShort);
+            }
+            self.more_body(from).await?;
+        }
+    }
+
+    /// Decodes what there is, and writes it as one chunk.
+    fn recode(&mut self, decoder: &mut ChunkedDecoder, chunks: bool, out: &mut Vec<u8>) -> Result<(), RelayError> {
+        let bad = |_| RelayError::CutShort;
+        let input = self.reply.filled();
+        let begin = out.len();
+        // Room for a size that is known afterwards: eight digits and CRLF.
+        if chunks {
+            out.extend_from_slice(b"00000000\r\n");
+        }
+        let data_begin = out.len();
+        let mut consumed = 0;
+        let mut trailers = None;
+        loop {
+            match decoder.next(&input[consumed..]).map_err(bad)? {
+                Piece::Skip(count) => consumed += count,
+                Piece::Data(count) => {
+                    out.extend_from_slice(&input[consumed..consumed + count]);
+                    consumed += count;
+                }
+                Piece::Trailers(count) => {
+                    trailers = Some(consumed..consumed + count);
+                    consumed += count;
+                    break;
+                }
+                Piece::NeedMore => break,
+            }
+        }
+        let size = out.len() - data_begin;
+        if chunks && size == 0 {
+            out.truncate(begin);
+        } else if chunks {
+            let digits = format!("{size:08x}");
+            out[begin..begin + 8].copy_from_slice(digits.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        if let Some(section) = trailers
+            && chunks
+        {
+            out.extend_from_slice(b"0\r\n");
+            let fields = trailer_fields(&input[section]).map_err(bad)?;
+            let guard = match (&self.forwarding.identity, &self.forwarding.token) {
+                (Some(identity), Some(token)) => LeakGuard::new(&identity.jwt, token),
+                _ => None,
+            };
+            let sources = &self.forwarding.policy.token_sources;
+            let leaks = hand_back::each_field(&fields, guard.as_ref(), sources, |name, value| {
+                write_field(name.as_bytes(), value, out);
+            });
+            out.extend_from_slice(b"\r\n");
+            if leaks > 0 {
+                self.report_leak(200);
+            }
+        }
+        self.reply.consume(consumed);
+        Ok(())
+    }
+
+    async fn relay_until_close<R, W>(
+        &mut self,
+        plan: Plan,
+        from: &mut R,
+        to: &mut W,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RelayError>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            let count = self.reply.len();
+            if plan.chunks && count > 0 {
+                write_text(out, format_args!("{count:x}\r\n"));
+                out.extend_from_slice(self.reply.filled());
+                out.extend_from_slice(b"\r\n");
+                self.reply.clear();
+                self.write(to, out, 0).await?;
+            } else {
+                self.write(to, out, count).await?;
+            }
+            match fill(self.reply, from, self.limits).await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(_) => return Err(RelayError::CutShort),
+            }
+        }
+        if plan.chunks {
+            out.extend_from_slice(b"0\r\n\r\n");
+        }
+        self.write(to, out, 0).await
+    }
+
+    /// The end of the app's connection inside a body is not the end of the body.
+    async fn more_body<R: AsyncRead + Unpin>(&mut self, from: &mut R) -> Result<(), RelayError> {
+        match fill(self.reply, from, self.limits).await {
+            Ok(count) if count > 0 => Ok(()),
+            Ok(_) => Err(RelayError::CutShort),
+            Err(error) => {
+                debug_assert!(error.kind() != ErrorKind::WouldBlock);
+                Err(RelayError::CutShort)
+            }
+        }
+    }
+}
+
+fn write_switch(fields: &[crate::request::head::Field<'_>], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Connection: Upgrade\r\n");
+    for field in fields.iter().filter(|field| field.name.eq_ignore_ascii_case("upgrade")) {
+        write_field(b"Upgrade", field.value, out);
+    }
+}

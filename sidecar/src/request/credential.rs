@@ -1,0 +1,237 @@
+//! The one token of a request, from the policy's sources; what carries it is not forwarded.
+
+use cloakroom_protocol::token::{InvalidToken, OpaqueToken, TokenKind};
+
+use super::cleanse::Cleansed;
+use crate::config::TokenSource;
+
+/// A token, and whether a browser adds it by itself.
+#[derive(Debug)]
+pub struct Credential {
+    pub token: OpaqueToken,
+    /// Came by cookie and by nothing else, so that another site's page may have caused the request.
+    pub ambient: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    #[error("more than one token, or a token twice")]
+    Ambiguous,
+    /// Costs no look-up.
+    #[error(transparent)]
+    Malformed(#[from] InvalidToken),
+}
+
+pub fn find(cleansed: &Cleansed<'_>, sources: &[TokenSource]) -> Result<Option<Credential>, CredentialError> {
+    let mut found: Option<&[u8]> = None;
+    let mut ambient = true;
+    for source in sources {
+        let value = match source {
+            TokenSource::Cookie(name) => from_cookies(cleansed, name)?,
+            TokenSource::Header { name, scheme } => from_header(cleansed, name.as_str(), scheme.as_deref())?,
+        };
+        let Some(value) = value else { continue };
+        if found.is_some_and(|first| first != value) {
+            return Err(CredentialError::Ambiguous);
+        }
+        ambient &= matches!(source, TokenSource::Cookie(_));
+        found = Some(value);
+    }
+    let Some(value) = found else { return Ok(None) };
+    let token = OpaqueToken::parse(value)?;
+    // A refresh token is for the auth service's eyes only.
+    if token.kind() == TokenKind::Refresh {
+        return Err(CredentialError::Malformed(InvalidToken));
+    }
+    Ok(Some(Credential { token, ambient }))
+}
+
+fn from_header<'h>(
+    cleansed: &Cleansed<'h>,
+    name: &str,
+    scheme: Option<&str>,
+) -> Result<Option<&'h [u8]>, CredentialError> {
+    let mut fields = cleansed.head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+    let Some(field) = fields.next() else { return Ok(None) };
+    if fields.next().is_some() {
+        return Err(CredentialError::Ambiguous);
+    }
+    let value = field.value;
+    let Some(scheme) = scheme else { return Ok((!value.is_empty()).then_some(value)) };
+    let Some((given, rest)) = value.split_at_checked(scheme.len()) else { return Ok(None) };
+    if !given.eq_ignore_ascii_case(scheme.as_bytes()) || !matches!(rest.first(), None | Some(b' ')) {
+        return Ok(None);
+    }
+    // RFC 9110 §11.4: one or more spaces. A scheme without a token is a malformed token, not none.
+    Ok(Some(rest.trim_ascii_start()))
+}
+
+fn from_cookies<'h>(cleansed: &Cleansed<'h>, name: &str) -> Result<Option<&'h [u8]>, CredentialError> {
+    if cleansed.cookies.is_empty() {
+        return Ok(None);
+    }
+    let mut found: Option<&[u8]> = None;
+    for (index, field) in cleansed.head.fields.iter().enumerate() {
+        if !cleansed.cookies.contains(index) {
+            continue;
+        }
+        for crumb in crumbs(field.value) {
+            let (crumb_name, value) = split_crumb(crumb);
+            if crumb_name != name.as_bytes() || value.is_empty() {
+                continue;
+            }
+            if found.is_some_and(|first| first != value) {
+                return Err(CredentialError::Ambiguous);
+            }
+            found = Some(value);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the app must not see this cookie: a token, or anything else of ours.
+pub fn is_own_cookie(name: &[u8], sources: &[TokenSource]) -> bool {
+    // Browsers compare the prefix without case (RFC 6265bis §5.7), so an app may be shown one under either spelling.
+    let prefixed = name.get(..OWN_COOKIES.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_COOKIES));
+    prefixed || sources.iter().any(|source| matches!(source, TokenSource::Cookie(own) if own.as_bytes() == name))
+}
+
+/// Sessions and sign-in flows.
+const OWN_COOKIES: &[u8] = b"__Host-cloakroom";
+
+/// The value of `Cookie` without our cookies, the others byte for byte; nothing if none is left.
+pub fn write_other_cookies(value: &[u8], sources: &[TokenSource], line_start: &[u8], out: &mut Vec<u8>) {
+    if !crumbs(value).any(|crumb| is_own_cookie(split_crumb(crumb).0, sources)) {
+        out.extend_from_slice(line_start);
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+        return;
+    }
+    let mut separator = line_start;
+    for crumb in crumbs(value).filter(|crumb| !crumb.is_empty() && !is_own_cookie(split_crumb(crumb).0, sources)) {
+        out.extend_from_slice(separator);
+        out.extend_from_slice(crumb);
+        separator = b"; ";
+    }
+    if separator == b"; " {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn crumbs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b';').map(<[u8]>::trim_ascii)
+}
+
+/// Name and value; a value in double quotes is what stands between them, as most servers read it.
+pub fn split_crumb(crumb: &[u8]) -> (&[u8], &[u8]) {
+    let Some(equals) = crumb.iter().position(|b| *b == b'=') else { return (b"", crumb) };
+    let (name, value) = (crumb[..equals].trim_ascii(), crumb[equals + 1..].trim_ascii());
+    let unquoted = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+    (name, unquoted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::request::cleanse::cleanse;
+    use crate::request::cleanse::reserved::Reserved;
+    use crate::request::head::{Field, Head, Protocol};
+
+    fn token(seed: u64) -> String {
+        OpaqueToken::generate(TokenKind::Session, &mut StdRng::seed_from_u64(seed)).expose().to_owned()
+    }
+
+    fn sources() -> Vec<TokenSource> {
+        vec![
+            TokenSource::Cookie("__Host-cloakroom".into()),
+            TokenSource::Header { name: http::header::AUTHORIZATION, scheme: Some("Bearer".into()) },
+            TokenSource::Header { name: http::HeaderName::from_static("x-api-key"), scheme: None },
+        ]
+    }
+
+    fn take(fields: &[(&str, String)]) -> Result<Option<Credential>, CredentialError> {
+        let fields: Vec<_> = fields.iter().map(|(name, value)| Field { name, value: value.as_bytes() }).collect();
+        let head = Head {
+            method: "GET",
+            path: "/",
+            query: None,
+            host: "a",
+            fields: &fields,
+            protocol: Protocol::Http11,
+            upgrade: false,
+        };
+        let reserved = Reserved::new([].into_iter(), false);
+        find(&cleanse(&head, &reserved, IpAddr::V4(Ipv4Addr::LOCALHOST), &[]).unwrap(), &sources())
+    }
+
+    fn taken(fields: &[(&str, String)]) -> Option<(String, bool)> {
+        take(fields).unwrap().map(|credential| (credential.token.expose().to_owned(), credential.ambient))
+    }
+
+    #[test]
+    fn a_token_is_found_in_each_source() {
+        let t = token(1);
+        assert_eq!(taken(&[("Cookie", format!("a=1; __Host-cloakroom={t}; b=2"))]), Some((t.clone(), true)));
+        assert_eq!(taken(&[("cookie", format!("__Host-cloakroom=\"{t}\""))]), Some((t.clone(), true)));
+        assert_eq!(taken(&[("Authorization", format!("bEARER   {t}"))]), Some((t.clone(), false)));
+        assert_eq!(taken(&[("x-API-key", t.clone())]), Some((t.clone(), false)));
+        assert_eq!(taken(&[("X-Api-Key", t.clone()), ("Cookie", format!("__Host-cloakroom={t}"))]), Some((t, false)));
+        assert_eq!(taken(&[]), None);
+        assert_eq!(taken(&[("Authorization", "Basic dTpw".into())]), None);
+        assert_eq!(taken(&[("Cookie", "__Host-cloakroom=; x=y".into())]), None);
+    }
+
+    #[test]
+    fn two_tokens_are_an_error_wherever_they_are() {
+        let (a, b) = (token(1), token(2));
+        for fields in [
+            vec![("Cookie", format!("__Host-cloakroom={a}")), ("Authorization", format!("Bearer {b}"))],
+            vec![("Cookie", format!("__Host-cloakroom={a}; __Host-cloakroom={b}"))],
+            vec![("Cookie", format!("__Host-cloakroom={a}")), ("Cookie", format!("__Host-cloakroom={b}"))],
+            vec![("Authorization", format!("Bearer {a}")), ("Authorization", format!("Bearer {a}"))],
+            vec![("Authorization", format!("Bearer {a}")), ("authorization", "Basic x".into())],
+            vec![("Authorization", "Bearer junk".into()), ("X-Api-Key", a.clone())],
+        ] {
+            assert_eq!(take(&fields).unwrap_err(), CredentialError::Ambiguous, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused_without_a_look_up() {
+        let refresh = OpaqueToken::generate(TokenKind::Refresh, &mut StdRng::seed_from_u64(1)).expose().to_owned();
+        for value in [
+            "Bearer".into(),
+            "Bearer ".into(),
+            "Bearer junk".into(),
+            format!("Bearer {} x", token(1)),
+            format!("Bearer {refresh}"),
+        ] {
+            assert_eq!(
+                take(&[("Authorization", value.clone())]).unwrap_err(),
+                CredentialError::Malformed(InvalidToken),
+                "{value}"
+            );
+        }
+    }
+
+    fn others(value: &str) -> String {
+        let mut out = Vec::new();
+        write_other_cookies(value.as_bytes(), &sources(), b"Cookie: ", &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn our_cookies_go_and_the_others_stay_byte_for_byte() {
+        assert_eq!(others("a=1; __Host-cloakroom=x; b=\"2 3\""), "Cookie: a=1; b=\"2 3\"\r\n");
+        assert_eq!(others("__Host-cloakroom=x"), "");
+        assert_eq!(others("__Host-cloakroom-flow-1=x;__host-CLOAKROOM=y; ; c"), "Cookie: c\r\n");
+        assert_eq!(others("a=1;b=2 ;  c=3"), "Cookie: a=1;b=2 ;  c=3\r\n");
+        assert_eq!(others(" __Host-cloakroom = x ; z=__Host-cloakroom=1"), "Cookie: z=__Host-cloakroom=1\r\n");
+        assert_eq!(others(""), "Cookie: \r\n");
+    }
+}

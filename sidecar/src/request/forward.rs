@@ -1,0 +1,259 @@
+//! What the app is sent: the cleansed head, then what only the sidecar may say, the JWT last of all.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::cleanse::{Cleansed, reserved};
+use super::credential::write_other_cookies;
+use super::head::{Field, Known, Protocol};
+use crate::config::Policy;
+use crate::identity::Identity;
+
+/// A request that may pass. Only `request::judge` makes one, and only one is forwarded.
+pub struct Admitted<'h> {
+    pub(super) cleansed: Cleansed<'h>,
+    pub(super) identity: Option<Arc<Identity>>,
+}
+
+impl<'h> Admitted<'h> {
+    pub fn cleansed(&self) -> &Cleansed<'h> {
+        &self.cleansed
+    }
+
+    pub fn into_cleansed(self) -> Cleansed<'h> {
+        self.cleansed
+    }
+
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.as_ref()
+    }
+}
+
+/// Who is at the other end of the connection, written once.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub address: IpAddr,
+    pub text: Box<str>,
+    /// RFC 7239 §6: IPv6 in brackets and quotes.
+    pub forwarded_for: Box<str>,
+}
+
+impl Peer {
+    pub fn new(address: IpAddr) -> Self {
+        // A dual-stack listener sees IPv4 clients as mapped addresses; proxies are listed by their own.
+        let address = address.to_canonical();
+        let text = address.to_string().into_boxed_str();
+        let forwarded_for = match address {
+            IpAddr::V4(_) => format!("for={text}"),
+            IpAddr::V6(_) => format!("for=\"[{text}]\""),
+        };
+        Self { address, text, forwarded_for: forwarded_for.into_boxed_str() }
+    }
+}
+
+/// How the request's body is delimited towards the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    None,
+    Length(u64),
+    Chunked,
+}
+
+/// An HTTP/1.1 head.
+pub fn write_head(admitted: &Admitted<'_>, framing: Framing, peer: &Peer, policy: &Policy, out: &mut Vec<u8>) {
+    let head = &admitted.cleansed.head;
+    for part in [head.method, " ", admitted.cleansed.path.forwarded()] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    if let Some(query) = head.query {
+        out.push(b'?');
+        out.extend_from_slice(query.as_bytes());
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(if head.host.is_empty() { b"localhost" } else { head.host.as_bytes() });
+    out.extend_from_slice(b"\r\n");
+    if head.upgrade {
+        write_upgrade(admitted, out);
+    }
+    match framing {
+        Framing::None => {}
+        Framing::Length(length) => write_length(length, out),
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+    write_fields(admitted, peer, policy, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Every field but those that HTTP/1.1 and HTTP/2 put differently.
+pub fn write_fields(admitted: &Admitted<'_>, peer: &Peer, policy: &Policy, out: &mut Vec<u8>) {
+    let cleansed = &admitted.cleansed;
+    for (index, field) in cleansed.head.fields.iter().enumerate() {
+        if !cleansed.is_forwarded(index) {
+            continue;
+        }
+        if cleansed.cookies.contains(index) {
+            write_other_cookies(field.value, &policy.token_sources, b"Cookie: ", out);
+        } else {
+            write_field(field.name.as_bytes(), field.value, out);
+        }
+    }
+    write_forwarding(cleansed, peer, out);
+    if let Some(identity) = &admitted.identity {
+        for (name, value) in &identity.claim_headers {
+            write_field(name.as_str().as_bytes(), value.as_bytes(), out);
+        }
+        write_field(header_case(&policy.jwt.name), &identity.jwt_header, out);
+    }
+}
+
+pub fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+pub fn write_length(length: u64, out: &mut Vec<u8>) {
+    write_text(out, format_args!("Content-Length: {length}\r\n"));
+}
+
+/// Appends formatted text.
+pub fn write_text(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing to memory cannot fail.
+    let _ = std::io::Write::write_fmt(out, text);
+}
+
+/// The usual spelling, for apps that compare it as it is written.
+fn header_case(name: &HeaderName) -> &[u8] {
+    if *name == http::header::AUTHORIZATION { b"Authorization" } else { name.as_str().as_bytes() }
+}
+
+fn write_upgrade(admitted: &Admitted<'_>, out: &mut Vec<u8>) {
+    for field in admitted.cleansed.head.fields {
+        if Known::of(field.name) == Some(Known::Upgrade) {
+            out.extend_from_slice(b"Connection: Upgrade\r\n");
+            write_field(b"Upgrade", field.value, out);
+        }
+    }
+}
+
+/// For whom we forward. A trusted proxy's own words are kept and continued; anybody else's were dropped.
+fn write_forwarding(cleansed: &Cleansed<'_>, peer: &Peer, out: &mut Vec<u8>) {
+    let seen = Outside::of(cleansed);
+    if cleansed.from_trusted_proxy {
+        for field in forwarding_fields(cleansed).filter(|field| !is_rewritten(field.name)) {
+            write_field(field.name.as_bytes(), field.value, out);
+        }
+    }
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    write_earlier_hops(cleansed, "x-forwarded-for", out);
+    for part in [&*peer.text, "\r\nX-Forwarded-Proto: ", seen.scheme] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    if !seen.host.is_empty() {
+        out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
+        out.extend_from_slice(seen.host.as_bytes());
+    }
+    out.extend_from_slice(b"\r\nForwarded: ");
+    write_earlier_hops(cleansed, "forwarded", out);
+    out.extend_from_slice(peer.forwarded_for.as_bytes());
+    if !seen.host.is_empty() {
+        for part in [";host=\"", seen.host, "\""] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+    for part in [";proto=", seen.scheme, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+fn forwarding_fields<'c, 'h>(cleansed: &'c Cleansed<'h>) -> impl Iterator<Item = &'c Field<'h>> {
+    let fields = cleansed.head.fields.iter().enumerate();
+    fields.filter(|(index, _)| cleansed.forwarding.contains(*index)).map(|(_, field)| field)
+}
+
+fn write_earlier_hops(cleansed: &Cleansed<'_>, name: &str, out: &mut Vec<u8>) {
+    if !cleansed.from_trusted_proxy {
+        return;
+    }
+    for field in forwarding_fields(cleansed).filter(|field| field.name.eq_ignore_ascii_case(name)) {
+        out.extend_from_slice(field.value);
+        out.extend_from_slice(b", ");
+    }
+}
+
+/// Written anew, with what a trusted proxy said in it.
+fn is_rewritten(name: &str) -> bool {
+    ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"]
+        .iter()
+        .any(|rewritten| reserved::is_same(rewritten.as_bytes(), name.as_bytes()))
+}
+
+/// The request's URL as the client sees it.
+pub struct Outside<'h> {
+    pub scheme: &'h str,
+    pub host: &'h str,
+}
+
+impl<'h> Outside<'h> {
+    pub fn of(cleansed: &Cleansed<'h>) -> Self {
+        let own = Self { scheme: "http", host: cleansed.head.host };
+        if !cleansed.from_trusted_proxy || cleansed.forwarding.is_empty() {
+            return own;
+        }
+        let proto = only(cleansed, "x-forwarded-proto");
+        let host = only(cleansed, "x-forwarded-host").filter(|host| crate::http1::target::is_host(host));
+        Self {
+            scheme: match proto {
+                Some("https") => "https",
+                _ => own.scheme,
+            },
+            host: host.unwrap_or(own.host),
+        }
+    }
+
+    pub fn origin(&self) -> String {
+        format!("{}://{}", self.scheme, self.host)
+    }
+}
+
+/// The value of a forwarding field that is there exactly once.
+fn only<'h>(cleansed: &Cleansed<'h>, name: &str) -> Option<&'h str> {
+    let mut fields = cleansed.head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+    let value = fields.next()?.value;
+    if fields.next().is_some() {
+        return None;
+    }
+    std::str::from_utf8(value).ok()
+}
+
+/// The nearest address that is no trusted proxy.
+pub fn client(cleansed: &Cleansed<'_>, peer: &Peer, policy: &Policy) -> IpAddr {
+    if !cleansed.from_trusted_proxy {
+        return peer.address;
+    }
+    let mut client = peer.address;
+    for hop in only(cleansed, "x-forwarded-for").unwrap_or_default().rsplit(',').map(str::trim) {
+        if !policy.trusted_proxies.iter().any(|net| net.contains(&client)) {
+            break;
+        }
+        match hop.parse() {
+            Ok(address) => client = address,
+            Err(_) => break,
+        }
+    }
+    client
+}
+
+/// Tells protocols apart in logs.
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+        })
+    }
+}

@@ -1,0 +1,327 @@
+//! Whatever fails becomes a response here and nowhere else. Details go to the log; a caller learns what to do, and an id to ask about.
+
+use bytes::Bytes;
+use cloakroom_protocol::sidecar_config::Unauthenticated;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::cleanse::Malformed;
+use super::credential::CredentialError;
+use super::decide::Refusal;
+use super::hand_back::HandBackError;
+use crate::authority::{CommitError, RESOURCE_METADATA_PATH, StepUp, Unavailable};
+use crate::http1::unreadable::Unreadable;
+use crate::local_response::LocalResponse;
+use crate::metrics::Outcome;
+use crate::upstream::UpstreamError;
+
+/// Any stage's error.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Failure {
+    #[error("{0}")]
+    Unreadable(#[from] Unreadable),
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error("{0}")]
+    Unavailable(#[from] Unavailable),
+    #[error("no policy is in force yet")]
+    NoPolicy,
+    #[error("the sidecar is at its limit of {0}")]
+    Overloaded(&'static str),
+    #[error("{0}")]
+    Upstream(#[from] UpstreamError),
+    #[error("{0}")]
+    HandBack(#[from] HandBackError),
+}
+
+/// In which form a caller understands an answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    pub page: bool,
+    pub html: bool,
+    pub grpc: bool,
+    pub unauthenticated: Option<Unauthenticated>,
+}
+
+pub const DECISION_HEADER: HeaderName = HeaderName::from_static("cloakroom-decision");
+
+/// Whether, and to reach what, the caller is sent to sign in instead of being told no.
+pub fn sign_in(failure: &Failure, manner: Manner) -> Option<StepUp> {
+    let redirects = match manner.unauthenticated? {
+        Unauthenticated::Auto => manner.page,
+        Unauthenticated::Redirect => true,
+        Unauthenticated::Deny => false,
+    };
+    if !redirects || manner.grpc {
+        return None;
+    }
+    match failure {
+        Failure::Refused(Refusal::NoToken | Refusal::Inactive | Refusal::Credential(CredentialError::Malformed(_))) => {
+            Some(StepUp::default())
+        }
+        Failure::Refused(Refusal::StepUp(step_up)) => Some(step_up.clone()),
+        _ => None,
+    }
+}
+
+pub fn respond(failure: &Failure, manner: Manner, origin: &str, decision_id: &str) -> LocalResponse {
+    let face = face(failure);
+    if manner.grpc {
+        return grpc(&face, decision_id);
+    }
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(decision_id) {
+        headers.insert(DECISION_HEADER, id);
+    }
+    if let Some(challenge) = face.challenge(origin) {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    if face.status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+    }
+    if face.status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    }
+    let (media_type, body) = if manner.page && manner.html {
+        ("text/html; charset=utf-8", page(&face, decision_id))
+    } else {
+        ("application/problem+json", problem(&face, decision_id))
+    };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    LocalResponse { status: face.status, headers, body: Bytes::from(body) }
+}
+
+pub fn status(failure: &Failure) -> u16 {
+    face(failure).status.as_u16()
+}
+
+pub fn outcome(failure: &Failure) -> Outcome {
+    match face(failure).status {
+        StatusCode::UNAUTHORIZED => Outcome::Unauthenticated,
+        StatusCode::FORBIDDEN => Outcome::Forbidden,
+        StatusCode::SERVICE_UNAVAILABLE => Outcome::Unavailable,
+        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT | StatusCode::CONFLICT => Outcome::UpstreamFailed,
+        _ => Outcome::Refused,
+    }
+}
+
+/// What a caller sees of a failure.
+struct Face {
+    status: StatusCode,
+    /// gRPC's code for it (google.rpc.Code).
+    grpc: u8,
+    title: &'static str,
+    challenge: Challenge,
+}
+
+enum Challenge {
+    None,
+    /// RFC 6750 §3: no error code where no token came.
+    Bearer,
+    InvalidToken,
+    Scope(String),
+    /// RFC 9470 §3.
+    StepUp(StepUp),
+}
+
+fn face(failure: &Failure) -> Face {
+    let plain = |status, grpc, title| Face { status, grpc, title, challenge: Challenge::None };
+    match failure {
+        Failure::Unreadable(unreadable) => {
+            let (status, title) = unreadable.status();
+            plain(status, 3, title)
+        }
+        Failure::Malformed(malformed) => match malformed {
+            Malformed::Path(_) | Malformed::Query => {
+                plain(StatusCode::BAD_REQUEST, 3, "The URL could be read in more than one way")
+            }
+            Malformed::MethodRefused => plain(StatusCode::METHOD_NOT_ALLOWED, 12, "This method is not allowed here"),
+            Malformed::Expectation => plain(StatusCode::EXPECTATION_FAILED, 3, "The expectation cannot be met"),
+            Malformed::Method | Malformed::Duplicate(_) | Malformed::Connection => {
+                plain(StatusCode::BAD_REQUEST, 3, "The request could be read in more than one way")
+            }
+        },
+        Failure::Refused(refusal) => refused(refusal),
+        Failure::Unavailable(Unavailable) => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, 14, "Sign-in is being checked elsewhere and does not answer")
+        }
+        Failure::NoPolicy => plain(StatusCode::SERVICE_UNAVAILABLE, 14, "Not ready yet"),
+        Failure::Overloaded(_) => plain(StatusCode::SERVICE_UNAVAILABLE, 8, "Too busy"),
+        Failure::Upstream(error) => match error {
+            UpstreamError::Connect(_) | UpstreamError::Closed | UpstreamError::Invalid(_) | UpstreamError::Io(_) => {
+                plain(StatusCode::BAD_GATEWAY, 14, "The application did not answer")
+            }
+            UpstreamError::TimedOut => plain(StatusCode::GATEWAY_TIMEOUT, 4, "The application took too long"),
+        },
+        Failure::HandBack(error) => match error {
+            HandBackError::NotUnderstood(_) | HandBackError::Commit(CommitError::NotWritable) => {
+                plain(StatusCode::BAD_GATEWAY, 13, "The application's answer could not be handed on")
+            }
+            HandBackError::NoSession | HandBackError::Commit(CommitError::Conflict | CommitError::Gone) => {
+                plain(StatusCode::CONFLICT, 10, "Your session changed meanwhile; nothing was saved. Try again")
+            }
+            HandBackError::Commit(CommitError::Unavailable) | HandBackError::SignOut(_) => {
+                plain(StatusCode::SERVICE_UNAVAILABLE, 14, "Your session could not be saved")
+            }
+        },
+    }
+}
+
+fn refused(refusal: &Refusal) -> Face {
+    let unauthorized = |title, challenge| Face { status: StatusCode::UNAUTHORIZED, grpc: 16, title, challenge };
+    let forbidden = |title, challenge| Face { status: StatusCode::FORBIDDEN, grpc: 7, title, challenge };
+    match refusal {
+        Refusal::NoToken => unauthorized("Sign in first", Challenge::Bearer),
+        Refusal::Credential(CredentialError::Ambiguous) => {
+            Face { status: StatusCode::BAD_REQUEST, grpc: 3, title: "More than one token", challenge: Challenge::None }
+        }
+        Refusal::Credential(CredentialError::Malformed(_)) | Refusal::Inactive => {
+            unauthorized("The token is not valid", Challenge::InvalidToken)
+        }
+        Refusal::Denied | Refusal::Role => forbidden("Not allowed", Challenge::None),
+        Refusal::CrossSite => forbidden("Requests from other sites are not allowed", Challenge::None),
+        Refusal::Scope { required } => forbidden("The token lacks a scope", Challenge::Scope(required.clone())),
+        Refusal::StepUp(step_up) => {
+            unauthorized("A stronger or more recent sign-in is needed", Challenge::StepUp(step_up.clone()))
+        }
+    }
+}
+
+impl Face {
+    fn challenge(&self, origin: &str) -> Option<HeaderValue> {
+        let mut text = String::from("Bearer ");
+        let mut add = |name: &str, value: &str| {
+            if !text.ends_with(' ') {
+                text.push_str(", ");
+            }
+            text.push_str(name);
+            text.push_str("=\"");
+            text.extend(value.chars().filter(|c| !matches!(c, '"' | '\\')));
+            text.push('"');
+        };
+        match &self.challenge {
+            Challenge::None => return None,
+            Challenge::Bearer => {}
+            Challenge::InvalidToken => add("error", "invalid_token"),
+            Challenge::Scope(required) => {
+                add("error", "insufficient_scope");
+                add("scope", required);
+            }
+            Challenge::StepUp(step_up) => {
+                add("error", "insufficient_user_authentication");
+                if let Some(acr) = &step_up.acr {
+                    add("acr_values", acr);
+                }
+                if let Some(max_age) = step_up.max_age {
+                    add("max_age", &max_age.to_string());
+                }
+            }
+        }
+        add("resource_metadata", &format!("{origin}{RESOURCE_METADATA_PATH}"));
+        HeaderValue::from_str(&text).ok()
+    }
+}
+
+/// RFC 9457
+fn problem(face: &Face, decision_id: &str) -> String {
+    serde_json::json!({
+        "type": "about:blank", "title": face.title, "status": face.status.as_u16(), "decision_id": decision_id,
+    })
+    .to_string()
+}
+
+fn page(face: &Face, decision_id: &str) -> String {
+    // Title and id are ours: nothing of the request is in it.
+    format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
+         <body><main><h1>{title}</h1><p>If this should not be so, ask whoever runs this site about decision <code>{decision_id}</code>.</p></main></body></html>",
+        title = face.title
+    )
+}
+
+/// Trailers-only: a response that is its own end (gRPC over HTTP/2, "Responses").
+fn grpc(face: &Face, decision_id: &str) -> LocalResponse {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from(u16::from(face.grpc)));
+    headers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static(face.title));
+    if let Ok(id) = HeaderValue::from_str(decision_id) {
+        headers.insert(DECISION_HEADER, id);
+    }
+    LocalResponse { status: StatusCode::OK, headers, body: Bytes::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(refusal: Refusal) -> LocalResponse {
+        respond(&refusal.into(), Manner::default(), "https://a.example", "d1")
+    }
+
+    fn challenge(refusal: Refusal) -> String {
+        answer(refusal).headers[WWW_AUTHENTICATE].to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_challenge_says_what_would_help() {
+        let metadata = r#"resource_metadata="https://a.example/.well-known/oauth-protected-resource""#;
+        assert_eq!(challenge(Refusal::NoToken), format!("Bearer {metadata}"));
+        assert_eq!(challenge(Refusal::Inactive), format!(r#"Bearer error="invalid_token", {metadata}"#));
+        assert_eq!(
+            challenge(Refusal::Scope { required: "a b".into() }),
+            format!(r#"Bearer error="insufficient_scope", scope="a b", {metadata}"#)
+        );
+        assert_eq!(
+            challenge(Refusal::StepUp(StepUp { acr: Some("mfa".into()), max_age: Some(60) })),
+            format!(r#"Bearer error="insufficient_user_authentication", acr_values="mfa", max_age="60", {metadata}"#)
+        );
+        assert!(!answer(Refusal::Denied).headers.contains_key(WWW_AUTHENTICATE));
+    }
+
+    #[test]
+    fn an_outage_is_no_sign_out() {
+        let failure = Failure::Unavailable(Unavailable);
+        let response = respond(&failure, Manner::default(), "", "d1");
+        assert_eq!(response.status, 503);
+        assert!(response.headers.contains_key(RETRY_AFTER));
+        assert!(!response.headers.contains_key("set-cookie"));
+        let manner = Manner { page: true, unauthenticated: Some(Unauthenticated::Redirect), ..Manner::default() };
+        assert_eq!(sign_in(&failure, manner), None);
+    }
+
+    #[test]
+    fn only_those_who_could_sign_in_are_sent_to() {
+        let page = Manner { page: true, unauthenticated: Some(Unauthenticated::Auto), ..Manner::default() };
+        let call = Manner { page: false, ..page };
+        assert!(sign_in(&Refusal::NoToken.into(), page).is_some());
+        assert!(sign_in(&Refusal::NoToken.into(), call).is_none());
+        assert!(
+            sign_in(&Refusal::NoToken.into(), Manner { unauthenticated: Some(Unauthenticated::Redirect), ..call })
+                .is_some()
+        );
+        assert!(
+            sign_in(&Refusal::NoToken.into(), Manner { unauthenticated: Some(Unauthenticated::Deny), ..page })
+                .is_none()
+        );
+        assert!(sign_in(&Refusal::Denied.into(), page).is_none());
+        assert!(sign_in(&Refusal::NoToken.into(), Manner { grpc: true, ..page }).is_none());
+    }
+
+    #[test]
+    fn grpc_callers_get_grpc_codes() {
+        let manner = Manner { grpc: true, ..Manner::default() };
+        for (failure, code) in [
+            (Failure::from(Refusal::NoToken), "16"),
+            (Refusal::Denied.into(), "7"),
+            (Failure::Unavailable(Unavailable), "14"),
+        ] {
+            let response = respond(&failure, manner, "", "d1");
+            assert_eq!((response.status.as_u16(), response.headers["grpc-status"].to_str().unwrap()), (200, code));
+            assert!(response.body.is_empty());
+        }
+    }
+}

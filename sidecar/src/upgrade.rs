@@ -1,0 +1,68 @@
+//! WebSockets and whatever else a connection was switched to: bytes in both directions, until one side or the session ends.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::http1::Connection;
+use crate::http1::buffer::Buffer;
+use crate::http1::exchange::Forwarding;
+use crate::http1::io::{Limits, fill, write_all};
+use crate::upstream::Upstream;
+
+/// Only after the app's 101 has been passed on. What the client sent ahead of it waits in `input`.
+pub async fn tunnel(
+    connection: &mut Connection,
+    mut upstream: Upstream,
+    forwarding: &Forwarding,
+    input: &mut Buffer,
+    reply: &mut Buffer,
+) {
+    let Connection { stream, worker, deadline, .. } = connection;
+    deadline.allow(&worker.deadlines, forwarding.policy.limits.idle_timeout);
+    if let Some(identity) = &forwarding.identity {
+        deadline.bind(&worker.deadlines, Arc::clone(identity), true);
+    }
+    let limits = Limits { worker, deadline };
+    let (mut from_client, mut to_client) = stream.split();
+    let (mut from_app, mut to_app) = upstream.stream.split();
+    let mut up = pin!(carry(input, &mut from_client, &mut to_app, limits));
+    let mut down = pin!(carry(reply, &mut from_app, &mut to_client, limits));
+    let (mut up_done, mut down_done) = (false, false);
+    // Either side may finish speaking first and go on listening; an error ends both.
+    poll_fn(|cx| {
+        if !up_done && let Poll::Ready(result) = up.as_mut().poll(cx) {
+            up_done = true;
+            if result.is_err() {
+                return Poll::Ready(());
+            }
+        }
+        if !down_done && let Poll::Ready(result) = down.as_mut().poll(cx) {
+            down_done = true;
+            if result.is_err() {
+                return Poll::Ready(());
+            }
+        }
+        if up_done && down_done { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    deadline.unbind();
+}
+
+async fn carry<R, W>(buffer: &mut Buffer, from: &mut R, to: &mut W, limits: Limits<'_>) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    loop {
+        write_all(to, buffer.filled(), limits).await?;
+        buffer.clear();
+        if fill(buffer, from, limits).await? == 0 {
+            return poll_fn(|cx| Pin::new(&mut *to).poll_shutdown(cx)).await;
+        }
+    }
+}

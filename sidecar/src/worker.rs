@@ -1,0 +1,98 @@
+//! What the connections of one thread share. Nothing here is locked: each worker is single-threaded and has its own.
+
+pub mod deadlines;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::access_log::AccessLog;
+use crate::authority::Authority;
+use crate::config::CurrentPolicy;
+use crate::http1::buffer::Buffers;
+use crate::metrics::Metrics;
+use crate::upstream::Pool;
+use deadlines::Deadlines;
+
+/// What every worker serves with.
+#[derive(Clone)]
+pub struct Runtime {
+    pub policy: Arc<CurrentPolicy>,
+    pub authority: Arc<dyn Authority>,
+    pub metrics: Arc<Metrics>,
+    /// Unix seconds.
+    pub clock: fn() -> u64,
+}
+
+pub struct Worker {
+    pub runtime: Runtime,
+    pub deadlines: Deadlines,
+    pub buffers: Buffers,
+    pub pool: Pool,
+    pub log: RefCell<AccessLog>,
+    /// Unix seconds, as of the last tick.
+    now: Cell<u64>,
+    draining: Cell<bool>,
+    decisions: Cell<u64>,
+    /// Tells this worker's decisions from all others'.
+    decision_prefix: String,
+    /// Connections that are open.
+    pub open: Cell<usize>,
+}
+
+impl Worker {
+    pub fn new(runtime: Runtime, seed: u64, log: AccessLog) -> Rc<Self> {
+        Rc::new(Self {
+            now: Cell::new((runtime.clock)()),
+            runtime,
+            deadlines: Deadlines::default(),
+            buffers: Buffers::default(),
+            pool: Pool::default(),
+            log: RefCell::new(log),
+            draining: Cell::new(false),
+            decisions: Cell::new(0),
+            decision_prefix: base62(seed, 8),
+            open: Cell::new(0),
+        })
+    }
+
+    /// A few times a second: clock, deadlines, idle connections to apps, log.
+    pub fn tick(&self, elapsed_millis: u64) {
+        self.now.set((self.runtime.clock)());
+        self.deadlines.advance(elapsed_millis);
+        self.pool.sweep(elapsed_millis);
+        self.log.borrow_mut().flush();
+    }
+
+    /// Unix seconds.
+    pub fn now(&self) -> u64 {
+        self.now.get()
+    }
+
+    pub fn new_decision(&self) -> String {
+        let count = self.decisions.get() + 1;
+        self.decisions.set(count);
+        format!("{}{}", self.decision_prefix, base62(count, 4))
+    }
+
+    /// Requests that have begun are finished, no more are taken.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.deadlines.wake_all();
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+}
+
+fn base62(mut number: u64, digits: usize) -> String {
+    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut text = Vec::new();
+    while text.len() < digits || number > 0 {
+        text.push(ALPHABET[usize::try_from(number % 62).unwrap_or_default()]);
+        number /= 62;
+    }
+    text.reverse();
+    String::from_utf8(text).unwrap_or_default()
+}

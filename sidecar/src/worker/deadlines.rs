@@ -1,0 +1,185 @@
+//! One coarse clock for all time-outs of a worker: setting a deadline costs a store, not a timer.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::identity::Identity;
+
+/// How late a time-out may be.
+pub const TICK_MILLIS: u64 = 250;
+
+#[derive(Default)]
+pub struct Deadlines {
+    now: Cell<u64>,
+    entries: RefCell<Vec<Option<Rc<Entry>>>>,
+    free: RefCell<Vec<usize>>,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// Milliseconds on the worker's clock; 0: none.
+    at: Cell<u64>,
+    allowance: Cell<u64>,
+    passed: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    /// Whose end also ends what is going on.
+    identity: RefCell<Option<Arc<Identity>>>,
+    /// From when on that end counts.
+    bound_from: Cell<u64>,
+}
+
+/// An answer that is short may finish though its session has ended: it may be the very one that says so.
+const GRACE_MILLIS: u64 = 1_000;
+
+impl Deadlines {
+    pub fn register(&self) -> Deadline {
+        let entry = Rc::new(Entry::default());
+        let mut entries = self.entries.borrow_mut();
+        let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            entries.push(None);
+            entries.len() - 1
+        });
+        entries[index] = Some(Rc::clone(&entry));
+        Deadline { entry, index }
+    }
+
+    pub fn forget(&self, deadline: &Deadline) {
+        self.entries.borrow_mut()[deadline.index] = None;
+        self.free.borrow_mut().push(deadline.index);
+    }
+
+    pub fn now(&self) -> u64 {
+        self.now.get()
+    }
+
+    /// Wakes whoever is out of time, or whose session is over.
+    pub fn advance(&self, now: u64) {
+        self.now.set(now);
+        for entry in self.entries.borrow().iter().flatten() {
+            let late = entry.at.get() != 0 && entry.at.get() <= now;
+            let over = entry.bound_from.get() <= now
+                && entry.identity.borrow().as_ref().is_some_and(|identity| identity.life.is_over());
+            if late || over {
+                entry.passed.set(true);
+                entry.wake();
+            }
+        }
+    }
+
+    pub fn wake_all(&self) {
+        for entry in self.entries.borrow().iter().flatten() {
+            entry.wake();
+        }
+    }
+}
+
+impl Entry {
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// One connection's place in the [`Deadlines`].
+pub struct Deadline {
+    entry: Rc<Entry>,
+    index: usize,
+}
+
+impl Deadline {
+    /// Gives so much time from now on, renewed by every [`Deadline::progress`].
+    pub fn allow(&self, all: &Deadlines, seconds: u64) {
+        self.entry.passed.set(false);
+        self.entry.allowance.set(seconds * 1000);
+        self.progress(all);
+    }
+
+    pub fn progress(&self, all: &Deadlines) {
+        self.entry.at.set(all.now.get() + self.entry.allowance.get());
+    }
+
+    /// The identity's end counts as out of time, from now on or for what lasts.
+    pub fn bind(&self, all: &Deadlines, identity: Arc<Identity>, at_once: bool) {
+        self.entry.bound_from.set(all.now.get() + if at_once { 0 } else { GRACE_MILLIS });
+        *self.entry.identity.borrow_mut() = Some(identity);
+    }
+
+    pub fn unbind(&self) {
+        *self.entry.identity.borrow_mut() = None;
+    }
+
+    pub fn has_passed(&self) -> bool {
+        self.entry.passed.get()
+    }
+
+    /// Whom to wake. A task keeps one waker for its life.
+    pub fn watch(&self, cx: &Context<'_>) {
+        *self.entry.waker.borrow_mut() = Some(cx.waker().clone());
+    }
+
+    /// Turns waiting without end into an error.
+    pub fn limit<T>(&self, all: &Deadlines, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match poll {
+            Poll::Pending if self.has_passed() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Ready(Ok(value)) => {
+                self.progress(all);
+                Poll::Ready(Ok(value))
+            }
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::tests::identity;
+
+    #[test]
+    fn a_deadline_passes_unless_there_is_progress() {
+        let all = Deadlines::default();
+        let deadline = all.register();
+        deadline.allow(&all, 1);
+        all.advance(999);
+        assert!(!deadline.has_passed());
+        deadline.progress(&all);
+        all.advance(1500);
+        assert!(!deadline.has_passed());
+        all.advance(2000);
+        assert!(deadline.has_passed());
+        deadline.allow(&all, 1);
+        assert!(!deadline.has_passed());
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_a_deadline() {
+        let all = Deadlines::default();
+        let deadline = all.register();
+        let identity = Arc::new(identity());
+        deadline.bind(&all, Arc::clone(&identity), true);
+        all.advance(1);
+        assert!(!deadline.has_passed());
+        identity.life.end();
+        all.advance(2);
+        assert!(deadline.has_passed());
+        deadline.allow(&all, 60);
+        deadline.bind(&all, identity, false);
+        all.advance(3);
+        assert!(!deadline.has_passed());
+        all.advance(1100);
+        assert!(deadline.has_passed());
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let all = Deadlines::default();
+        let first = all.register();
+        all.forget(&first);
+        let second = all.register();
+        assert_eq!(first.index, second.index);
+    }
+}
