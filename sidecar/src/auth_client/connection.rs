@@ -83,8 +83,8 @@ impl Connection {
             match &*self.state.borrow_and_update() {
                 State::Up(sender, generation) => return Ok((sender.clone(), *generation)),
                 State::Down(reason) => return Err(reason.clone()),
-                State::Idle => return Err("no config".into()),
-                State::Connecting => {}
+                // Who calls has a policy, so it will be connecting in a moment.
+                State::Idle | State::Connecting => {}
             }
             if self.state.changed().await.is_err() {
                 return Err("shutting down".into());

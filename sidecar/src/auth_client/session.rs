@@ -1,8 +1,9 @@
-//! What a request changes: the session's data, or its end.
+//! What a request changes: a session's beginning, its data, its end.
 
 use cloakroom_protocol::events::Revoked;
 use cloakroom_protocol::revocation::{RevokeRequest, RevokeScope};
 use cloakroom_protocol::session::SessionPatch;
+use cloakroom_protocol::sign_in::{CodeExchange, PushedAuthorization, PushedAuthorizationAnswer, SignedIn};
 use cloakroom_protocol::token::OpaqueToken;
 use http::StatusCode;
 use serde_json::{Map, Value};
@@ -10,11 +11,24 @@ use tokio::time::Instant;
 
 use super::{AuthClient, CallError};
 use crate::authority::{CommitError, Unavailable};
+use crate::config::Policy;
 use crate::identity::Identity;
 use crate::log;
 use crate::token_cache::{Fingerprint, NotAdmitted, Overtaken};
 
 impl AuthClient {
+    pub async fn push_authorization(
+        &self,
+        policy: &Policy,
+        request: &PushedAuthorization,
+    ) -> Result<PushedAuthorizationAnswer, CallError> {
+        self.calls.push_authorization(policy, request).await
+    }
+
+    pub async fn redeem(&self, policy: &Policy, exchange: &CodeExchange) -> Result<SignedIn, CallError> {
+        self.calls.redeem(policy, exchange).await
+    }
+
     /// Compare and set: applied only if nobody changed the data since `identity` was read.
     pub async fn commit_session(
         &self,
