@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cloakroom_operator::injection::{self, Sidecar};
 use cloakroom_operator::policy::{self, Compiled, Settings};
 use cloakroom_protocol::sidecar_config::AuthService;
 use serde::Serialize;
@@ -18,6 +19,7 @@ fn every_policy_compiles_to_its_golden_files() {
         let compiled = compile(&input);
         check(&input, "sidecar.json", &json(&compiled.config));
         check(&input, "registration.json", &json(&compiled.registration));
+        check(&input, "injection.yaml", &injection(&compiled));
     }
 }
 
@@ -41,6 +43,29 @@ fn compile(input: &Path) -> Compiled {
         },
     };
     policy::compile(&policy, &settings).unwrap()
+}
+
+fn injection(compiled: &Compiled) -> String {
+    let sidecar = Sidecar {
+        image: "registry.example.com/cloakroom-sidecar:1".into(),
+        pull_policy: "IfNotPresent".into(),
+        resources: serde_json::from_str(
+            r#"{"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "128Mi"}}"#,
+        )
+        .unwrap(),
+        issuer: "https://auth.example.com".into(),
+    };
+    let older = serde_norway::from_str(
+        "{matchLabels: {app: older}, matchExpressions: [{key: a, operator: NotIn, values: [b]}]}",
+    );
+    let injection = injection::plan(&compiled.policy, &[older.unwrap()], &sidecar);
+    let documents = [
+        serde_norway::to_string(&injection.mutating).unwrap(),
+        serde_norway::to_string(&injection.mutating_binding).unwrap(),
+        serde_norway::to_string(&injection.validating).unwrap(),
+        serde_norway::to_string(&injection.validating_binding).unwrap(),
+    ];
+    documents.join("---\n")
 }
 
 fn json(value: &impl Serialize) -> String {

@@ -1,0 +1,59 @@
+//! What the objects of a policy are called.
+
+use cloakroom_protocol::policy_ref::PolicyRef;
+
+/// Marks every object that the operator made, so that it can find those that lost their policy.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+pub const MANAGED_BY: &str = "cloakroom-operator";
+/// On cluster-scoped objects: the policy that they belong to.
+pub const POLICY_ANNOTATION: &str = cloakroom_protocol::injected::POLICY_ANNOTATION;
+/// The image that was injected.
+pub const IMAGE_ANNOTATION: &str = "cloakroom.dev/image";
+/// What of the policy is baked into a pod when it is created; another value than the policy's means that the pod is outdated.
+pub const INJECTION_ANNOTATION: &str = "cloakroom.dev/injection";
+/// On a workload's pod template: a new value restarts its pods.
+pub const RESTARTED_ANNOTATION: &str = "cloakroom.dev/restarted-for";
+pub const FINALIZER: &str = "cloakroom.dev/injection";
+pub const FIELD_MANAGER: &str = "cloakroom-operator";
+
+/// Names of one policy's objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Of the cluster-scoped admission policies and their bindings.
+    pub admission: String,
+    pub config_map: String,
+    pub proof_secret: String,
+}
+
+impl Names {
+    /// A namespace has no dots (RFC 1123 label), so that the first one after the prefix ends it: no two policies share a name.
+    pub fn of(policy: &PolicyRef) -> Self {
+        Self {
+            admission: format!("cloakroom.{}.{}", policy.namespace(), policy.name()),
+            config_map: format!("cloakroom.{}", policy.name()),
+            proof_secret: format!("cloakroom.{}.proof-key", policy.name()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_policies_share_a_name() {
+        let policies = ["a/b", "a/b.c", "a-b/c", "a/b-c", "a/b.proof-key"];
+        let names = policies.map(|p| Names::of(&p.parse().unwrap()));
+        for (i, a) in names.iter().enumerate() {
+            for b in &names[i + 1..] {
+                assert_ne!(a.admission, b.admission);
+            }
+        }
+        let same_namespace = [&names[0], &names[1], &names[3], &names[4]];
+        for (i, a) in same_namespace.iter().enumerate() {
+            for b in &same_namespace[i + 1..] {
+                assert!(a.config_map != b.config_map && a.proof_secret != b.proof_secret);
+            }
+        }
+    }
+}
