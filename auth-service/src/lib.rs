@@ -1,1 +1,30 @@
+//! The auth service: sign-in, sessions, OAuth, introspection and revocation over a shared store.
 
+pub mod app;
+pub mod audit;
+pub mod clock;
+pub mod config;
+pub mod endpoint;
+pub mod events;
+pub mod form;
+pub mod identity;
+pub mod jwt;
+pub mod keys;
+pub mod metrics;
+pub mod password;
+pub mod peer;
+pub mod pkce;
+pub mod random;
+pub mod record;
+pub mod registry;
+pub mod revoke;
+pub mod routes;
+pub mod serve;
+pub mod start;
+pub mod store;
+pub mod throttle;
+pub mod tls;
+pub mod workload;
+
+pub use config::Config;
+pub use start::{Parts, Running, StartError, start, start_with};

@@ -1,0 +1,46 @@
+//! What every endpoint shares.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::events::Hub;
+use crate::keys::ring::KeyRing;
+use crate::metrics::Metrics;
+use crate::password::PasswordPool;
+use crate::random::Random;
+use crate::registry::Registry;
+use crate::store::Store;
+use crate::workload::Authenticator;
+
+pub struct App {
+    pub config: Config,
+    pub store: Arc<dyn Store>,
+    pub clock: Clock,
+    pub random: Random,
+    pub registry: Registry,
+    pub ring: KeyRing,
+    pub authenticator: Authenticator,
+    pub hub: Hub,
+    pub passwords: PasswordPool,
+    pub metrics: Metrics,
+    /// Names this process among the replicas; new with each start.
+    pub replica: String,
+    /// `true` once the service is to stop: streams end.
+    pub stopping: watch::Receiver<bool>,
+}
+
+pub type Shared = Arc<App>;
+
+impl App {
+    pub fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    /// Unix seconds.
+    pub fn now(&self) -> u64 {
+        self.clock.seconds()
+    }
+}

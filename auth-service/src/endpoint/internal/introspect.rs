@@ -1,0 +1,155 @@
+//! `POST /internal/v1/introspect`: opaque token in, JWT and facts out, in one round trip to the store.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use cloakroom_protocol::introspection::{ActiveToken, Introspection, True};
+use cloakroom_protocol::token::{OpaqueToken, TokenKind};
+use http::{HeaderValue, header};
+use serde::Deserialize;
+
+use super::policy_for;
+use crate::app::{App, Shared};
+use crate::endpoint::caller::FormOrJson;
+use crate::endpoint::problem::ApiError;
+use crate::identity::{Asker, Identity, identify, touch};
+use crate::jwt::{Mint, mint};
+use crate::metrics::Outcome;
+use crate::workload::Caller;
+
+#[derive(Deserialize)]
+pub struct Form {
+    token: String,
+    /// Needed but for administrators.
+    policy: Option<String>,
+    idle_for: Option<u64>,
+}
+
+pub async fn introspect(
+    State(app): State<Shared>,
+    caller: Caller,
+    FormOrJson(form): FormOrJson<Form>,
+) -> Result<Response, ApiError> {
+    let started = tokio::time::Instant::now();
+    let result = answer(&app, &caller, &form).await;
+    let outcome = match &result {
+        Ok(Answer::Facts(facts)) if matches!(**facts, Introspection::Active(_)) => "active",
+        Ok(Answer::Facts(_)) => "inactive",
+        Ok(Answer::Bare(_)) => "active",
+        Err(ApiError::Unavailable(_)) => "unavailable",
+        Err(_) => "refused",
+    };
+    app.metrics.introspections.get_or_create(&Outcome { outcome }).inc();
+    app.metrics.introspection_seconds.observe(started.elapsed().as_secs_f64());
+    Ok(match result? {
+        Answer::Facts(facts) => json(&facts),
+        Answer::Bare(facts) => json(&facts),
+    })
+}
+
+enum Answer {
+    Facts(Box<Introspection>),
+    /// For an administrator who named no policy: facts without a JWT.
+    Bare(serde_json::Value),
+}
+
+async fn answer(app: &Shared, caller: &Caller, form: &Form) -> Result<Answer, ApiError> {
+    let policy = match &form.policy {
+        Some(name) => Some(policy_for(app, caller, name)?),
+        None if matches!(caller, Caller::Admin(_)) => None,
+        None => return Err(ApiError::BadRequest("policy: missing".to_owned())),
+    };
+    let inactive = || Ok(Answer::Facts(Box::new(Introspection::INACTIVE)));
+    // Junk costs no IO.
+    let Ok(token) = OpaqueToken::parse(form.token.as_bytes()) else { return inactive() };
+    let now = app.now();
+    let asker = policy.as_ref().map_or(Asker::Anyone(&app.registry), |policy| Asker::Policy(policy));
+    let Some(identity) = identify(app.store(), &token, asker, form.idle_for, now).await? else { return inactive() };
+    if policy.is_some() {
+        touch_later(app, &identity, now);
+    }
+    let Some(policy) = policy else { return Ok(Answer::Bare(bare(&identity))) };
+    let active = active(app, identity, &policy, now)?;
+    Ok(Answer::Facts(Box::new(Introspection::Active(Box::new(active)))))
+}
+
+/// Facts and JWT for a sidecar.
+pub fn active(
+    app: &App,
+    identity: Identity,
+    policy: &cloakroom_protocol::registration::PolicyRegistration,
+    now: u64,
+) -> Result<ActiveToken, ApiError> {
+    let jti = app.random.reference();
+    let minted = mint(
+        &app.ring,
+        &identity,
+        &Mint {
+            issuer: &app.config.issuer,
+            audience: &policy.audience,
+            lifetime: policy.jwt.lifetime_seconds,
+            claims: &policy.jwt.claims,
+            jti: &jti,
+            now,
+        },
+    )?;
+    Ok(ActiveToken {
+        active: True,
+        kind: identity.kind,
+        id: identity.id,
+        sub: identity.sub,
+        client_id: identity.client_id,
+        scope: identity.scope,
+        exp: identity.exp,
+        iat: identity.iat,
+        auth_time: identity.auth_time,
+        acr: identity.acr,
+        amr: identity.amr,
+        sid: identity.sid,
+        username: identity.profile.username,
+        roles: identity.profile.roles,
+        groups: identity.profile.groups,
+        claims: minted.claims,
+        session_version: identity.session_version,
+        session: identity.session,
+        jwt: minted.jwt,
+        jwt_exp: minted.exp,
+    })
+}
+
+/// A use is written down beside the answer, not before it.
+pub fn touch_later(app: &Shared, identity: &Identity, now: u64) {
+    if let Some(what) = identity.touch.clone() {
+        let app = Shared::clone(app);
+        tokio::spawn(async move {
+            if let Err(error) = touch(app.store(), &what, now).await {
+                tracing::debug!(%error, "a use was not written down");
+            }
+        });
+    }
+}
+
+fn bare(identity: &Identity) -> serde_json::Value {
+    serde_json::json!({
+        "active": true,
+        "kind": identity.kind,
+        "id": identity.id,
+        "sub": identity.sub,
+        "client_id": identity.client_id,
+        "scope": identity.scope,
+        "aud": identity.aud,
+        "exp": identity.exp,
+        "iat": identity.iat,
+        "sid": identity.sid,
+        "username": identity.profile.username,
+        "session_version": identity.session_version,
+        "token_type": if identity.kind == TokenKind::Session { "session" } else { "Bearer" },
+    })
+}
+
+fn json<T: serde::Serialize>(body: &T) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (headers, crate::store::to_json(body)).into_response()
+}

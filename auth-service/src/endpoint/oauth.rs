@@ -1,0 +1,13 @@
+//! OAuth 2.1 and OpenID Connect on the public port.
+
+pub mod authorize;
+pub mod client_auth;
+pub mod discovery;
+pub mod error;
+pub mod id_token;
+pub mod introspect;
+pub mod logout;
+pub mod par;
+pub mod revoke;
+pub mod token;
+pub mod userinfo;

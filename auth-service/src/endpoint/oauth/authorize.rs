@@ -1,0 +1,325 @@
+//! `/oauth2/authorize`: checks what a client asks for, finds out who the person is, and sends the browser back with a code.
+//!
+//! Until client and redirect URI are known to belong together, every error is a page; a browser is never sent to an address that is not
+//! registered (RFC 9700 §4.11).
+
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use bytes::Bytes;
+use cloakroom_protocol::token::TokenId;
+use http::HeaderMap;
+use url::Url;
+
+use super::error::OAuthError;
+use crate::app::{App, Shared};
+use crate::endpoint::pages::browser::Browser;
+use crate::endpoint::pages::error::PageError;
+use crate::endpoint::pages::{consent, redirect, sign_in};
+use crate::form::Parameters;
+use crate::pkce::is_challenge;
+use crate::record::client;
+use crate::record::code::{self, Code};
+use crate::record::flow::{self, AuthorizationRequest, Goal, Prompt};
+use crate::record::session::{Session, Terms};
+use crate::record::{consent as consents, user};
+use crate::registry::terms;
+
+pub const REQUEST_URI_PREFIX: &str = "urn:ietf:params:oauth:request_uri:";
+
+/// RFC 6749 §4.1.2.1 and OpenID Connect Core §3.1.2.6: an error that the client is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    InvalidRequest(&'static str),
+    UnsupportedResponseType,
+    InvalidScope,
+    InvalidTarget,
+    UnauthorizedClient,
+    LoginRequired,
+    ConsentRequired,
+    AccessDenied,
+}
+
+pub async fn get(
+    State(app): State<Shared>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, PageError> {
+    authorize(&app, &headers, query.unwrap_or_default().as_bytes()).await
+}
+
+pub async fn post(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<Response, PageError> {
+    authorize(&app, &headers, &body).await
+}
+
+async fn authorize(app: &App, headers: &HeaderMap, encoded: &[u8]) -> Result<Response, PageError> {
+    let parameters = Parameters::parse(encoded).map_err(|error| PageError::BadRequest(error.to_string()))?;
+    let checked = match parameters.get("request_uri") {
+        Some(uri) => Ok(pushed(app, &parameters, uri).await?),
+        None => check(app, &parameters).await?,
+    };
+    let request = match checked {
+        Ok(request) => request,
+        Err(Refused { redirect_uri, state, refusal }) => {
+            return Ok(refuse(app, &redirect_uri, state.as_deref(), refusal));
+        }
+    };
+    let browser = Browser::of(app, headers);
+    let session = browser.session(app).await?;
+    proceed(app, browser, request, session, false).await
+}
+
+/// A request whose redirect URI is good, but which is refused.
+pub struct Refused {
+    redirect_uri: String,
+    state: Option<String>,
+    refusal: Refusal,
+}
+
+impl Refused {
+    /// The same refusal for a client that pushed its request.
+    pub fn into_error(self) -> OAuthError {
+        match self.refusal {
+            Refusal::InvalidRequest(sentence) => OAuthError::InvalidRequest(sentence.to_owned()),
+            Refusal::InvalidScope => OAuthError::InvalidScope,
+            Refusal::InvalidTarget => OAuthError::InvalidTarget,
+            Refusal::UnauthorizedClient => OAuthError::UnauthorizedClient,
+            Refusal::UnsupportedResponseType
+            | Refusal::LoginRequired
+            | Refusal::ConsentRequired
+            | Refusal::AccessDenied => OAuthError::InvalidRequest("response_type is code".to_owned()),
+        }
+    }
+}
+
+async fn pushed(app: &App, parameters: &Parameters, uri: &str) -> Result<AuthorizationRequest, PageError> {
+    let expired = || PageError::BadRequest("this sign-in link has expired or was used before".to_owned());
+    let id = uri.strip_prefix(REQUEST_URI_PREFIX).ok_or_else(expired)?;
+    let request = flow::take_pushed(app.store(), id).await?.ok_or_else(expired)?;
+    // RFC 9126 §4: bound to the client that pushed it.
+    if parameters.get("client_id") == Some(request.client_id.as_str()) { Ok(request) } else { Err(expired()) }
+}
+
+/// Checks a request's parameters. The outer error is a page, the inner one goes to the client.
+pub async fn check(app: &App, parameters: &Parameters) -> Result<Result<AuthorizationRequest, Refused>, PageError> {
+    let bad = |sentence: &str| PageError::BadRequest(sentence.to_owned());
+    let client_id = parameters.get("client_id").ok_or_else(|| bad("client_id is missing"))?;
+    let client =
+        client::load(app.store(), client_id).await?.ok_or_else(|| bad("this application is not registered here"))?;
+    let redirect_uri = parameters.get("redirect_uri").ok_or_else(|| bad("redirect_uri is missing"))?;
+    if !client.may_redirect_to(redirect_uri) {
+        crate::audit::record("authorize.unregistered-redirect", client_id, "", redirect_uri);
+        return Err(bad("the application wants to be answered at an address that is not registered for it"));
+    }
+    let state = parameters.owned("state");
+    let refused =
+        |refusal| Ok(Err(Refused { redirect_uri: redirect_uri.to_owned(), state: parameters.owned("state"), refusal }));
+    if !client.allows(client::GrantType::AuthorizationCode) {
+        return refused(Refusal::UnauthorizedClient);
+    }
+    match parameters.get("response_type") {
+        Some("code") => {}
+        Some(_) => return refused(Refusal::UnsupportedResponseType),
+        None => return refused(Refusal::InvalidRequest("response_type is missing")),
+    }
+    if parameters.get("response_mode").is_some_and(|mode| mode != "query") {
+        return refused(Refusal::InvalidRequest("response_mode is query"));
+    }
+    if parameters.get("request").is_some() {
+        return refused(Refusal::InvalidRequest("request objects are not supported"));
+    }
+    let challenge = parameters.get("code_challenge").filter(|challenge| is_challenge(challenge));
+    let (Some(challenge), Some("S256")) = (challenge, parameters.get("code_challenge_method")) else {
+        return refused(Refusal::InvalidRequest("PKCE is needed: code_challenge, and code_challenge_method=S256"));
+    };
+    let Some(scope) = client.scope_for(parameters.get("scope")) else { return refused(Refusal::InvalidScope) };
+    let mut asked = parameters.list("resource");
+    asked.extend(parameters.list("audience"));
+    let Some(aud) = client.audiences_for(&asked) else { return refused(Refusal::InvalidTarget) };
+    let Some(prompt) = parse_prompt(parameters.get("prompt")) else {
+        return refused(Refusal::InvalidRequest("prompt is none, or of login and consent"));
+    };
+    let max_age = match parameters.get("max_age").map(str::parse) {
+        None => None,
+        Some(Ok(seconds)) => Some(seconds),
+        Some(Err(_)) => return refused(Refusal::InvalidRequest("max_age is a number of seconds")),
+    };
+    Ok(Ok(AuthorizationRequest {
+        client_id: client_id.to_owned(),
+        for_policy: false,
+        redirect_uri: redirect_uri.to_owned(),
+        state,
+        scope,
+        aud,
+        nonce: parameters.owned("nonce"),
+        code_challenge: challenge.to_owned(),
+        acr_values: parameters.owned("acr_values"),
+        max_age,
+        prompt,
+        login_hint: parameters.owned("login_hint"),
+        return_to: None,
+    }))
+}
+
+fn parse_prompt(prompt: Option<&str>) -> Option<Prompt> {
+    let mut parsed = Prompt::default();
+    for word in prompt.unwrap_or_default().split(' ').filter(|word| !word.is_empty()) {
+        match word {
+            "none" => parsed.none = true,
+            // There is one account per session: choosing another one is signing in anew.
+            "login" | "select_account" => parsed.login = true,
+            "consent" => parsed.consent = true,
+            _ => return None,
+        }
+    }
+    (!parsed.none || (!parsed.login && !parsed.consent)).then_some(parsed)
+}
+
+/// Sends the browser on: to sign in, to consent, or back to the client. `fresh`: the person has just signed in for this very request.
+pub async fn proceed(
+    app: &App,
+    browser: Browser,
+    request: AuthorizationRequest,
+    session: Option<Session>,
+    fresh: bool,
+) -> Result<Response, PageError> {
+    let session = session.filter(|session| fresh || is_recent_enough(app, &request, session));
+    let Some(session) = session else {
+        if request.prompt.none {
+            return Ok(refuse(app, &request.redirect_uri, request.state.as_deref(), Refusal::LoginRequired));
+        }
+        return sign_in::begin(app, browser, Goal::Authorize(Box::new(request))).await;
+    };
+    if needs_consent(app, &request, &session).await? {
+        if request.prompt.none {
+            return Ok(refuse(app, &request.redirect_uri, request.state.as_deref(), Refusal::ConsentRequired));
+        }
+        return consent::begin(app, browser, request).await;
+    }
+    answer(app, browser, &request, &session).await
+}
+
+/// Whether the sign-in counts for what is asked: the policy's own idle and absolute time, `max_age`, `prompt=login`.
+fn is_recent_enough(app: &App, request: &AuthorizationRequest, session: &Session) -> bool {
+    let now = app.now();
+    let terms = if request.for_policy {
+        app.registry.get(&request.client_id).map(|policy| terms(&policy))
+    } else {
+        Some(Terms { idle: app.config.session.idle_seconds, absolute: app.config.session.absolute_seconds })
+    };
+    if !terms.is_some_and(|terms| session.is_within(terms, now)) {
+        return false;
+    }
+    let age = now.saturating_sub(session.facts.auth_time);
+    !request.prompt.login && request.max_age.is_none_or(|max_age| max_age != 0 && age <= max_age)
+}
+
+async fn needs_consent(app: &App, request: &AuthorizationRequest, session: &Session) -> Result<bool, PageError> {
+    if request.for_policy {
+        return Ok(false);
+    }
+    let client = client::load(app.store(), &request.client_id).await?;
+    let client = client.ok_or_else(|| PageError::BadRequest("this application is no longer registered".to_owned()))?;
+    if client.first_party {
+        return Ok(false);
+    }
+    let given = consents::load(app.store(), &session.facts.sub, &request.client_id).await?;
+    Ok(request.prompt.consent || !given.covers(&request.scope, &request.aud))
+}
+
+/// The code, to the registered address, with `iss` (RFC 9207) so that the client knows who answers.
+pub async fn answer(
+    app: &App,
+    browser: Browser,
+    request: &AuthorizationRequest,
+    session: &Session,
+) -> Result<Response, PageError> {
+    let sub = &session.facts.sub;
+    let user = user::load(app.store(), sub).await?.filter(|user| !user.details.disabled);
+    let user = user.ok_or_else(|| PageError::Forbidden("this account is not active"))?;
+    let (id, secret) = (app.random.with(|rng| TokenId::generate(rng)), app.random.secret());
+    let code = code::create(app.store(), (id, secret), |secret| Code {
+        secret,
+        request: request.clone(),
+        sid: session.id,
+        sub: sub.clone(),
+        epoch: user.epoch,
+    })
+    .await?;
+    let target = with_parameters(
+        &request.redirect_uri,
+        [("code", Some(code.as_str())), ("state", request.state.as_deref()), ("iss", Some(&app.config.issuer))],
+    );
+    Ok(browser.answer(redirect(&target)))
+}
+
+pub fn refuse(app: &App, redirect_uri: &str, state: Option<&str>, refusal: Refusal) -> Response {
+    let (code, description) = match refusal {
+        Refusal::InvalidRequest(sentence) => ("invalid_request", sentence),
+        Refusal::UnsupportedResponseType => ("unsupported_response_type", "response_type is code"),
+        Refusal::InvalidScope => ("invalid_scope", "a scope is not allowed for this application"),
+        Refusal::InvalidTarget => ("invalid_target", "a resource is not allowed for this application"),
+        Refusal::UnauthorizedClient => ("unauthorized_client", "the application may not sign people in"),
+        Refusal::LoginRequired => ("login_required", "nobody is signed in"),
+        Refusal::ConsentRequired => ("consent_required", "consent has not been given"),
+        Refusal::AccessDenied => ("access_denied", "the person said no"),
+    };
+    redirect(&with_parameters(
+        redirect_uri,
+        [
+            ("error", Some(code)),
+            ("error_description", Some(description)),
+            ("state", state),
+            ("iss", Some(&app.config.issuer)),
+        ],
+    ))
+}
+
+/// Adds to the query that a registered URI may have (RFC 6749 §3.1.2).
+pub fn with_parameters<const N: usize>(uri: &str, parameters: [(&str, Option<&str>); N]) -> String {
+    let Ok(mut url) = Url::parse(uri) else { return uri.to_owned() };
+    {
+        let mut query = url.query_pairs_mut();
+        for (name, value) in parameters {
+            if let Some(value) = value {
+                query.append_pair(name, value);
+            }
+        }
+    }
+    url.into()
+}
+
+/// Who asks, for a page to name.
+pub async fn display_name(app: &App, request: &AuthorizationRequest) -> Result<Arc<str>, PageError> {
+    if request.for_policy {
+        let host = Url::parse(&request.redirect_uri).ok().and_then(|url| url.host_str().map(str::to_owned));
+        return Ok(host.unwrap_or_else(|| request.client_id.clone()).into());
+    }
+    let client = client::load(app.store(), &request.client_id).await?;
+    Ok(client
+        .map(|client| client.name)
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| request.client_id.clone())
+        .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_that_is_registered_stays_and_values_cannot_break_out() {
+        assert_eq!(
+            with_parameters("https://a.example/cb?x=1", [("code", Some("a&b=c#d")), ("state", None)]),
+            "https://a.example/cb?x=1&code=a%26b%3Dc%23d"
+        );
+    }
+
+    #[test]
+    fn prompt_none_goes_with_nothing_else() {
+        assert_eq!(parse_prompt(Some("none login")), None);
+        assert_eq!(parse_prompt(Some("teleport")), None);
+        assert_eq!(parse_prompt(None), Some(Prompt::default()));
+    }
+}

@@ -1,0 +1,56 @@
+//! What the service can do: RFC 8414 and OpenID Connect Discovery, one document for both.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header};
+use serde_json::json;
+
+use crate::app::Shared;
+use crate::keys::Algorithm;
+
+pub async fn metadata(State(app): State<Shared>) -> Response {
+    let issuer = &app.config.issuer;
+    let alg = match app.ring.algorithm() {
+        Algorithm::ES256 => "ES256",
+        Algorithm::EdDSA => "EdDSA",
+    };
+    let at = |path: &str| format!("{issuer}{path}");
+    let client_authentication = ["client_secret_basic", "client_secret_post", "none"];
+    let document = json!({
+        "issuer": issuer,
+        "authorization_endpoint": at("/oauth2/authorize"),
+        "token_endpoint": at("/oauth2/token"),
+        "jwks_uri": at("/oauth2/jwks.json"),
+        "userinfo_endpoint": at("/oauth2/userinfo"),
+        "introspection_endpoint": at("/oauth2/introspect"),
+        "revocation_endpoint": at("/oauth2/revoke"),
+        "pushed_authorization_request_endpoint": at("/oauth2/par"),
+        "end_session_endpoint": at("/oauth2/logout"),
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": client_authentication,
+        "revocation_endpoint_auth_methods_supported": client_authentication,
+        "introspection_endpoint_auth_methods_supported": client_authentication[..2],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": [alg],
+        "scopes_supported": ["openid", "profile", "email", "roles", "groups", "offline_access"],
+        "claims_supported": [
+            "iss", "sub", "aud", "exp", "iat", "auth_time", "acr", "amr", "sid", "nonce", "at_hash",
+            "name", "preferred_username", "email", "email_verified", "roles", "groups",
+        ],
+        "acr_values_supported": ["pwd"],
+        "prompt_values_supported": ["none", "login", "consent", "select_account"],
+        "authorization_response_iss_parameter_supported": true,
+        "request_parameter_supported": false,
+        "request_uri_parameter_supported": false,
+        "claims_parameter_supported": false,
+    });
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300")),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
+    ];
+    (headers, document.to_string()).into_response()
+}

@@ -1,0 +1,95 @@
+//! Errors of OAuth endpoints that programs call, named as the RFCs name them.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::keys::ring::KeyError;
+use crate::record::RecordError;
+use crate::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OAuthError {
+    #[error("{0}")]
+    InvalidRequest(String),
+    /// Whether the client used the `Authorization` header, which its answer then has to name (RFC 6749 §5.2).
+    #[error("client authentication failed")]
+    InvalidClient { by_header: bool },
+    #[error("{0}")]
+    InvalidGrant(&'static str),
+    #[error("the client may not use this")]
+    UnauthorizedClient,
+    #[error("grant type not supported")]
+    UnsupportedGrantType,
+    #[error("scope not allowed for this client")]
+    InvalidScope,
+    /// RFC 8707 §2.
+    #[error("resource not allowed for this client")]
+    InvalidTarget,
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<StoreError> for OAuthError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::NotReplicated => Self::Unavailable(error.to_string()),
+            StoreError::Corrupt(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<RecordError> for OAuthError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Store(error) => error.into(),
+            RecordError::SubjectChanged | RecordError::Revoked => Self::InvalidGrant("ended meanwhile"),
+            RecordError::Contention => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<KeyError> for OAuthError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::NoKey => Self::Unavailable(error.to_string()),
+            KeyError::Store(error) => error.into(),
+            KeyError::Unusable(_) | KeyError::Signing(_) | KeyError::Seal(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl IntoResponse for OAuthError {
+    fn into_response(self) -> Response {
+        let (status, code) = match &self {
+            Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::InvalidClient { .. } => (StatusCode::UNAUTHORIZED, "invalid_client"),
+            Self::InvalidGrant(_) => (StatusCode::BAD_REQUEST, "invalid_grant"),
+            Self::UnauthorizedClient => (StatusCode::BAD_REQUEST, "unauthorized_client"),
+            Self::UnsupportedGrantType => (StatusCode::BAD_REQUEST, "unsupported_grant_type"),
+            Self::InvalidScope => (StatusCode::BAD_REQUEST, "invalid_scope"),
+            Self::InvalidTarget => (StatusCode::BAD_REQUEST, "invalid_target"),
+            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
+        };
+        let description = if status.is_server_error() {
+            tracing::warn!(error = %self, "OAuth request failed");
+            "try again later".to_owned()
+        } else {
+            self.to_string()
+        };
+        let body = serde_json::json!({"error": code, "error_description": description}).to_string();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if matches!(self, Self::InvalidClient { by_header: true }) {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"cloakroom\""));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, crate::endpoint::problem::RETRY_AFTER);
+        }
+        response
+    }
+}

@@ -1,0 +1,55 @@
+//! ID tokens (OpenID Connect Core §2), for clients that ask for scope `openid`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256, Sha512};
+
+use crate::app::App;
+use crate::keys::Algorithm;
+use crate::keys::ring::{JwtType, KeyError};
+use crate::record::grant::Grant;
+use crate::record::profile::Profile;
+
+pub fn mint(app: &App, grant: &Grant, access_token: &str, now: u64) -> Result<String, KeyError> {
+    let facts = &grant.facts;
+    let mut claims = json!({
+        "iss": app.config.issuer,
+        "sub": facts.sub,
+        "aud": facts.client_id,
+        "exp": now + app.config.tokens.id_token_seconds,
+        "iat": now,
+        "auth_time": facts.auth_time,
+        "acr": facts.acr,
+        "amr": facts.amr,
+        "at_hash": at_hash(app.ring.algorithm(), access_token),
+    });
+    if let Some(object) = claims.as_object_mut() {
+        object.extend(facts.nonce.clone().map(|nonce| ("nonce".to_owned(), Value::from(nonce))));
+        object.extend(facts.sid.map(|sid| ("sid".to_owned(), Value::from(sid.to_string()))));
+        object.extend(scope_claims(&grant.profile, &facts.scope));
+    }
+    app.ring.sign(JwtType::Plain, &claims)
+}
+
+/// What `profile`, `email` and so on reveal (OpenID Connect Core §5.4).
+pub fn scope_claims(profile: &Profile, scope: &str) -> Map<String, Value> {
+    let names = scope.split(' ').flat_map(|scope| -> &[&str] {
+        match scope {
+            "profile" => &["name", "preferred_username"],
+            "email" => &["email", "email_verified"],
+            "roles" => &["roles"],
+            "groups" => &["groups"],
+            _ => &[],
+        }
+    });
+    names.filter_map(|name| Some(((*name).to_owned(), profile.claim(name)?))).collect()
+}
+
+/// The left half of the hash that belongs to the signature's algorithm (OpenID Connect Core §3.1.3.6).
+fn at_hash(alg: Algorithm, access_token: &str) -> String {
+    match alg {
+        Algorithm::ES256 => URL_SAFE_NO_PAD.encode(&Sha256::digest(access_token)[..16]),
+        Algorithm::EdDSA => URL_SAFE_NO_PAD.encode(&Sha512::digest(access_token)[..32]),
+    }
+}

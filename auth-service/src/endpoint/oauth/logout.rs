@@ -1,0 +1,94 @@
+//! `/oauth2/logout` (OpenID Connect RP-Initiated Logout): ends the session, asking first unless the client proves for whom it speaks.
+
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::HeaderMap;
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde::Deserialize;
+
+use super::authorize::with_parameters;
+use crate::app::{App, Shared};
+use crate::endpoint::pages::browser::Browser;
+use crate::endpoint::pages::error::PageError;
+use crate::endpoint::pages::{redirect, signed_out};
+use crate::form::Parameters;
+use crate::record::client;
+
+pub async fn get(
+    State(app): State<Shared>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, PageError> {
+    logout(&app, &headers, query.unwrap_or_default().as_bytes()).await
+}
+
+pub async fn post(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<Response, PageError> {
+    logout(&app, &headers, &body).await
+}
+
+#[derive(Deserialize)]
+struct Hint {
+    sub: String,
+    aud: String,
+    #[serde(default)]
+    sid: Option<String>,
+}
+
+async fn logout(app: &App, headers: &HeaderMap, encoded: &[u8]) -> Result<Response, PageError> {
+    let parameters = Parameters::parse(encoded).map_err(|error| PageError::BadRequest(error.to_string()))?;
+    let hint = parameters.get("id_token_hint").and_then(|hint| verify_hint(app, hint));
+    let target = target(app, &parameters, hint.as_ref()).await?;
+    let browser = Browser::of(app, headers);
+    let Some(session) = browser.session(app).await? else {
+        return Ok(leave(browser, target));
+    };
+    let speaks_for = hint
+        .is_some_and(|hint| hint.sub == session.facts.sub && hint.sid.is_none_or(|sid| sid == session.id.to_string()));
+    if !speaks_for {
+        // Anybody can link here; only the person decides (RP-Initiated Logout §2, "should ask").
+        return signed_out::ask(app, browser, target.as_deref());
+    }
+    crate::audit::record("sign-out", &session.facts.sub, session.id, "by a client");
+    crate::revoke::record(app, session.id).await?;
+    Ok(leave(browser.forget_session(), target))
+}
+
+fn leave(browser: Browser, target: Option<String>) -> Response {
+    match target {
+        Some(target) => browser.answer(redirect(&target)),
+        None => browser.answer(redirect("/signed-out")),
+    }
+}
+
+/// Where the client wants the browser back: only an address registered for that, only for a client that is named.
+async fn target(app: &App, parameters: &Parameters, hint: Option<&Hint>) -> Result<Option<String>, PageError> {
+    let Some(uri) = parameters.get("post_logout_redirect_uri") else { return Ok(None) };
+    let unregistered = || PageError::BadRequest("the address to go to after signing out is not registered".to_owned());
+    let named = parameters.get("client_id").or(hint.map(|hint| hint.aud.as_str())).ok_or_else(unregistered)?;
+    if hint.is_some_and(|hint| hint.aud != named) {
+        return Err(unregistered());
+    }
+    let client = client::load(app.store(), named).await?.ok_or_else(unregistered)?;
+    if !client.post_logout_redirect_uris.iter().any(|registered| registered == uri) {
+        return Err(unregistered());
+    }
+    Ok(Some(with_parameters(uri, [("state", parameters.get("state"))])))
+}
+
+/// One of our ID tokens, expired or not (RP-Initiated Logout §2).
+fn verify_hint(app: &App, hint: &str) -> Option<Hint> {
+    let header = decode_header(hint).ok()?;
+    let set: JwkSet = serde_json::from_str(&app.ring.jwks().ok()?).ok()?;
+    let key = DecodingKey::from_jwk(set.find(header.kid.as_deref()?)?).ok()?;
+    if !matches!(header.alg, Algorithm::ES256 | Algorithm::EdDSA) || header.typ.as_deref() != Some("JWT") {
+        return None;
+    }
+    let mut validation = Validation::new(header.alg);
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    validation.set_issuer(&[&app.config.issuer]);
+    validation.set_required_spec_claims(&["iss", "sub", "aud"]);
+    decode::<Hint>(hint, &key, &validation).ok().map(|token| token.claims)
+}

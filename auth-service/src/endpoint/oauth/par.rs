@@ -1,0 +1,43 @@
+//! `POST /oauth2/par` (RFC 9126): confidential clients push what browsers then only name.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use super::authorize::{REQUEST_URI_PREFIX, check};
+use super::client_auth::authenticate;
+use super::error::OAuthError;
+use crate::app::Shared;
+use crate::endpoint::pages::error::PageError;
+use crate::form::Parameters;
+use crate::record::flow::{self, PUSHED_LIFETIME};
+
+pub async fn push(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<Response, OAuthError> {
+    let invalid = OAuthError::InvalidRequest;
+    let form = Parameters::parse(&body).map_err(|error| invalid(error.to_string()))?;
+    let client = authenticate(&app, &headers, &form).await?;
+    // RFC 9126 §2.1
+    if form.get("request_uri").is_some() {
+        return Err(invalid("request_uri cannot be pushed".to_owned()));
+    }
+    let form = form.with("client_id", &client.client_id);
+    let request = match check(&app, &form).await {
+        Ok(Ok(request)) => request,
+        Ok(Err(refused)) => return Err(refused.into_error()),
+        Err(PageError::Unavailable(why)) => return Err(OAuthError::Unavailable(why)),
+        Err(PageError::Internal(why)) => return Err(OAuthError::Internal(why)),
+        Err(PageError::BadRequest(why)) => return Err(invalid(why)),
+        Err(PageError::Forbidden(why) | PageError::Throttled(why, _)) => return Err(invalid(why.to_owned())),
+    };
+    let id = app.random.secret();
+    flow::push(app.store(), &id, &request).await?;
+    let answer = json!({
+        "request_uri": format!("{REQUEST_URI_PREFIX}{id}"),
+        "expires_in": PUSHED_LIFETIME.as_secs(),
+    });
+    let mut response = (StatusCode::CREATED, axum::Json(answer)).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}

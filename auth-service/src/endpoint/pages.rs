@@ -1,0 +1,88 @@
+//! Pages for people: rendered here, no script, nothing loaded from elsewhere.
+
+pub mod account;
+pub mod assets;
+pub mod browser;
+pub mod consent;
+pub mod error;
+pub mod sign_in;
+pub mod signed_out;
+
+use askama::Template;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use url::Url;
+
+use crate::app::App;
+use error::PageError;
+
+/// What every page shows.
+pub struct Frame {
+    pub brand: String,
+}
+
+impl Frame {
+    pub fn of(app: &App) -> Self {
+        Self { brand: app.config.theme.name.clone() }
+    }
+}
+
+/// 303: whatever the method was, the next one is GET (RFC 9110 §15.4.4).
+pub fn redirect(target: &str) -> Response {
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    match HeaderValue::from_str(target) {
+        Ok(location) => {
+            response.headers_mut().insert(header::LOCATION, location);
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        Err(_) => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
+    }
+    response
+}
+
+/// `leads_to`: where the page's forms may end, after redirects (browsers apply `form-action` to those too).
+pub fn page(status: StatusCode, template: &impl Template, leads_to: Option<&str>) -> Result<Response, PageError> {
+    let html = template.render().map_err(|error| PageError::Internal(error.to_string()))?;
+    let mut response = (status, html).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let policy = content_security_policy(leads_to);
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    Ok(response)
+}
+
+fn content_security_policy(leads_to: Option<&str>) -> String {
+    let target = leads_to.and_then(form_target).map(|target| format!(" {target}")).unwrap_or_default();
+    format!(
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'{target}; frame-ancestors 'none'; base-uri 'none'"
+    )
+}
+
+/// An origin, or the scheme of a native application.
+fn form_target(uri: &str) -> Option<String> {
+    let url = Url::parse(uri).ok()?;
+    let source = match url.scheme() {
+        "http" | "https" => url.origin().ascii_serialization(),
+        scheme => format!("{scheme}:"),
+    };
+    // What could end the directive is not put into it.
+    source.bytes().all(|b| b.is_ascii_graphic() && b != b';' && b != b',').then_some(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_may_lead_to_the_clients_origin_and_nowhere_else() {
+        assert!(
+            content_security_policy(Some("https://a.example:8443/cb?x;y"))
+                .contains("form-action 'self' https://a.example:8443;")
+        );
+        assert!(content_security_policy(Some("com.example.app:/cb")).contains("form-action 'self' com.example.app:;"));
+        assert!(content_security_policy(None).contains("form-action 'self';"));
+    }
+}

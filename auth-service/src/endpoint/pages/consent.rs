@@ -1,0 +1,110 @@
+//! `/consent`: what a third-party application may do, asked once and remembered.
+
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+
+use super::browser::{Browser, is_from_us};
+use super::error::PageError;
+use super::{Frame, page, redirect, sign_in};
+use crate::app::{App, Shared};
+use crate::endpoint::oauth::authorize::{Refusal, answer, display_name, refuse};
+use crate::form::Parameters;
+use crate::record::consent;
+use crate::record::flow::{self, AuthorizationRequest, Flow, Goal};
+
+#[derive(Template)]
+#[template(path = "consent.html")]
+struct ConsentPage {
+    frame: Frame,
+    application: String,
+    username: String,
+    permissions: Vec<String>,
+    host: String,
+    flow: String,
+    csrf: String,
+}
+
+#[derive(Deserialize)]
+pub struct FlowParameter {
+    flow: String,
+}
+
+pub async fn begin(app: &App, browser: Browser, request: AuthorizationRequest) -> Result<Response, PageError> {
+    let id = app.random.secret();
+    let flow = Flow { goal: Goal::Authorize(Box::new(request)), browser: browser.hash(), started: app.now() };
+    flow::create(app.store(), &id, &flow).await?;
+    Ok(browser.answer(redirect(&format!("/consent?flow={id}"))))
+}
+
+pub async fn get(
+    State(app): State<Shared>,
+    headers: HeaderMap,
+    Query(FlowParameter { flow: id }): Query<FlowParameter>,
+) -> Result<Response, PageError> {
+    let browser = Browser::of(&app, &headers);
+    let request = request_of(sign_in::load(&app, &browser, &id).await?)?;
+    let Some(session) = browser.session(&app).await? else {
+        return sign_in::begin(&app, browser, Goal::Authorize(Box::new(request))).await;
+    };
+    let permissions = request.scope.split(' ').filter(|scope| !scope.is_empty()).map(|scope| describe(&app, scope));
+    let host = url::Url::parse(&request.redirect_uri).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let template = ConsentPage {
+        frame: Frame::of(&app),
+        application: display_name(&app, &request).await?.to_string(),
+        username: session.profile.username.unwrap_or_default(),
+        permissions: permissions.collect(),
+        host: host.unwrap_or_else(|| "an application on this device".to_owned()),
+        csrf: browser.form_token(&id),
+        flow: id,
+    };
+    Ok(browser.answer(page(StatusCode::OK, &template, Some(&request.redirect_uri))?))
+}
+
+pub async fn post(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<Response, PageError> {
+    let form = Parameters::parse(&body).map_err(|error| PageError::BadRequest(error.to_string()))?;
+    let id = form.get("flow").unwrap_or_default();
+    let browser = Browser::of(&app, &headers);
+    if !is_from_us(&app, &headers) || !browser.proves(id, form.get("csrf")) {
+        return Err(PageError::BadRequest("This form did not come from our page, or the page is too old.".to_owned()));
+    }
+    let request = request_of(sign_in::load(&app, &browser, id).await?)?;
+    let Some(session) = browser.session(&app).await? else {
+        return sign_in::begin(&app, browser, Goal::Authorize(Box::new(request))).await;
+    };
+    if !flow::finish(app.store(), id).await? {
+        return Err(PageError::BadRequest("This page was used before.".to_owned()));
+    }
+    let sub = &session.facts.sub;
+    if form.get("decision") != Some("allow") {
+        crate::audit::record("consent.refused", sub, &request.client_id, &request.scope);
+        let refusal = refuse(&app, &request.redirect_uri, request.state.as_deref(), Refusal::AccessDenied);
+        return Ok(browser.answer(refusal));
+    }
+    consent::add(app.store(), sub, &request.client_id, &request.scope, &request.aud).await?;
+    crate::audit::record("consent.given", sub, &request.client_id, &request.scope);
+    answer(&app, browser, &request, &session).await
+}
+
+fn request_of(flow: Flow) -> Result<AuthorizationRequest, PageError> {
+    match flow.goal {
+        Goal::Authorize(request) => Ok(*request),
+        Goal::Account => Err(PageError::BadRequest("There is nothing to allow here.".to_owned())),
+    }
+}
+
+fn describe(app: &App, scope: &str) -> String {
+    let ours = match scope {
+        "openid" => Some("Know that it is you"),
+        "profile" => Some("See your name"),
+        "email" => Some("See your email address"),
+        "roles" | "groups" => Some("See your roles and groups"),
+        "offline_access" => Some("Stay connected when you are not there"),
+        _ => None,
+    };
+    let configured = app.config.scopes.get(scope).cloned();
+    configured.or(ours.map(str::to_owned)).unwrap_or_else(|| scope.to_owned())
+}

@@ -1,0 +1,124 @@
+//! Errors that people see: what happened, what to do, an id to quote. The log has the rest under the same id.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::app::Shared;
+use crate::record::RecordError;
+use crate::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PageError {
+    /// A sentence for the person.
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("{0}")]
+    Forbidden(&'static str),
+    #[error("{0}")]
+    Throttled(&'static str, u64),
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<StoreError> for PageError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::NotReplicated => Self::Unavailable(error.to_string()),
+            StoreError::Corrupt(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<RecordError> for PageError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Store(error) => error.into(),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    heading: &'a str,
+    sentence: &'a str,
+    advice: &'a str,
+    reference: &'a str,
+}
+
+impl IntoResponse for PageError {
+    /// Left to [`render`], which knows what to quote.
+    fn into_response(self) -> Response {
+        let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}
+
+/// Turns errors into pages, in this one place.
+pub async fn render(State(app): State<Shared>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    match response.extensions().get::<Arc<PageError>>() {
+        Some(error) => error.page(&app.random.reference()),
+        None => response,
+    }
+}
+
+impl PageError {
+    fn page(&self, reference: &str) -> Response {
+        let (status, heading, sentence, advice) = match self {
+            Self::BadRequest(sentence) => (
+                StatusCode::BAD_REQUEST,
+                "This does not work",
+                sentence.as_str(),
+                "Go back to the application and start again from there.",
+            ),
+            Self::Forbidden(sentence) => (
+                StatusCode::FORBIDDEN,
+                "Not allowed",
+                *sentence,
+                "Go back to the application and start again from there.",
+            ),
+            Self::Throttled(sentence, _) => {
+                (StatusCode::TOO_MANY_REQUESTS, "Too many attempts", *sentence, "Wait a few minutes, then try again.")
+            }
+            Self::Unavailable(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Try again in a moment",
+                "The sign-in service is not available right now. Nobody has been signed out.",
+                "Reload this page in a few seconds.",
+            ),
+            Self::Internal(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something went wrong",
+                "This is our mistake, not yours.",
+                "Try again, and tell your administrator the reference below if it happens again.",
+            ),
+        };
+        if status.is_server_error() {
+            tracing::warn!(error = %self, reference, "page failed");
+        } else {
+            tracing::info!(error = %self, reference, "page refused");
+        }
+        let page = ErrorPage { heading, sentence, advice, reference };
+        let mut response =
+            super::page(status, &page, None).unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
+        let retry_after = match self {
+            Self::Throttled(_, seconds) => HeaderValue::from_str(&seconds.to_string()).ok(),
+            Self::Unavailable(_) => Some(HeaderValue::from_static("2")),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+}

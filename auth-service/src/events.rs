@@ -1,0 +1,181 @@
+//! The event stream of one replica: read once from the store, passed on to every connected sidecar.
+
+pub mod receipt;
+pub mod sidecars;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloakroom_protocol::events::{Event, HEARTBEAT_SECONDS, Heartbeat};
+use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::registry::Registry;
+use crate::store::{Backlog, EventId, Store, StoreError, StreamEntry};
+use sidecars::Sidecars;
+
+/// Signals a slow connection may lag behind before it is told to start over.
+const BUFFER: usize = 4096;
+
+/// Pause after the store failed to answer.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What every connection is told.
+#[derive(Clone, Debug)]
+pub enum Signal {
+    Entry(Arc<StreamEntry>),
+    Heartbeat {
+        at: u64,
+        last: EventId,
+    },
+    /// Entries may have been lost together with the store.
+    Reset {
+        tail: EventId,
+    },
+}
+
+pub struct Hub {
+    pub sidecars: Sidecars,
+    signals: broadcast::Sender<Signal>,
+    /// When the store last answered the reader, Unix milliseconds; 0: not yet.
+    touched: watch::Sender<u64>,
+    keys_changed: watch::Sender<u64>,
+}
+
+impl Hub {
+    pub fn new() -> Self {
+        Self {
+            sidecars: Sidecars::default(),
+            signals: broadcast::Sender::new(BUFFER),
+            touched: watch::Sender::new(0),
+            keys_changed: watch::Sender::new(0),
+        }
+    }
+
+    pub fn subscribe(&self) -> broadcast::Receiver<Signal> {
+        self.signals.subscribe()
+    }
+
+    /// Changes whenever a `keys` event passes.
+    pub fn keys_changes(&self) -> watch::Receiver<u64> {
+        self.keys_changed.subscribe()
+    }
+
+    /// When the store last answered, Unix milliseconds.
+    pub fn last_touch(&self) -> u64 {
+        *self.touched.borrow()
+    }
+
+    /// Reads the stream for as long as the process lives.
+    pub async fn run(&self, store: &dyn Store, registry: &Registry, clock: &Clock) {
+        let mut position = None;
+        let mut sure = true;
+        let mut next_beat = Instant::now();
+        loop {
+            let step = self.step(store, registry, &mut position, &mut sure, next_beat).await;
+            match step {
+                Ok(last) => {
+                    let at = clock.millis();
+                    self.touched.send_replace(at);
+                    if Instant::now() >= next_beat {
+                        next_beat = Instant::now() + Duration::from_secs(HEARTBEAT_SECONDS);
+                        self.send(Signal::Heartbeat { at, last });
+                    }
+                }
+                Err(error) => {
+                    if sure {
+                        tracing::warn!(%error, "the event stream cannot be read; sidecars get no heartbeat until it can");
+                    }
+                    sure = false;
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// One read of the stream. `sure`: nothing can have been missed since the last one.
+    async fn step(
+        &self,
+        store: &dyn Store,
+        registry: &Registry,
+        position: &mut Option<EventId>,
+        sure: &mut bool,
+        next_beat: Instant,
+    ) -> Result<EventId, StoreError> {
+        let Some(last) = *position else {
+            let tail = store.tail().await?;
+            registry.reload(store).await?;
+            *position = Some(tail);
+            *sure = true;
+            return Ok(tail);
+        };
+        let entries = if *sure {
+            // At least a millisecond: to Redis, blocking for zero means for ever.
+            let block = next_beat.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            store.next_entries(last, block).await?
+        } else {
+            // A failover may have lost entries; a new, empty store has lost them all.
+            match store.backlog(last).await? {
+                Backlog::Entries(entries) => entries,
+                Backlog::Gap { .. } => {
+                    let tail = store.tail().await?;
+                    registry.reload(store).await?;
+                    self.send(Signal::Reset { tail });
+                    tracing::warn!(%last, %tail, "the event stream has a gap; sidecars drop their caches");
+                    *position = Some(tail);
+                    *sure = true;
+                    return Ok(tail);
+                }
+            }
+        };
+        if !*sure {
+            tracing::info!("the event stream is read again");
+            *sure = true;
+        }
+        let mut reached = last;
+        for entry in entries {
+            if entry.entry.name == crate::registry::CHANGED {
+                registry.reload(store).await?;
+            }
+            if entry.entry.name == Event::Keys.name() {
+                self.keys_changed.send_modify(|count| *count += 1);
+            }
+            reached = entry.id;
+            // Moved with each entry, so that an error above does not send an entry twice.
+            *position = Some(reached);
+            self.send(Signal::Entry(Arc::new(entry)));
+        }
+        Ok(reached)
+    }
+
+    fn send(&self, signal: Signal) {
+        // An error says that nobody is connected.
+        let _ = self.signals.send(signal);
+    }
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whether sidecars are told; other entries are between replicas.
+pub fn is_for_sidecars(entry: &StreamEntry) -> bool {
+    matches!(entry.entry.name.as_str(), "revoked" | "updated" | "keys")
+}
+
+/// One server-sent event (WHATWG HTML §9.2.5); names and data are single lines.
+pub fn frame(id: EventId, name: &str, data: &str) -> String {
+    format!("id: {id}\nevent: {name}\ndata: {data}\n\n")
+}
+
+pub fn heartbeat_frame(at: u64, last: EventId) -> String {
+    let beat = Event::Heartbeat(Heartbeat { at });
+    frame(last, beat.name(), &beat.data())
+}
+
+pub fn reset_frame(tail: EventId) -> String {
+    frame(tail, Event::Reset.name(), &Event::Reset.data())
+}

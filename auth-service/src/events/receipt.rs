@@ -1,0 +1,99 @@
+//! The receipt of a revocation: who has acted on its event, over all replicas.
+
+use std::time::Duration;
+
+use cloakroom_protocol::events::LEASE_SECONDS;
+use cloakroom_protocol::revocation::Receipt;
+use tokio::time::Instant;
+
+use super::Hub;
+use super::sidecars::{Mark, STRAY};
+use crate::clock::Clock;
+use crate::store::{EventId, Store, StoreError, from_json, to_json};
+
+/// A replica that published nothing for longer is gone, and the leases of its sidecars with it.
+const MARK_AGE: Duration = Duration::from_secs(LEASE_SECONDS + 1);
+/// Acknowledgements that arrive together are published together.
+const GATHER: Duration = Duration::from_millis(10);
+const POLL: Duration = Duration::from_millis(25);
+
+/// Publishes this replica's mark each second, and soon after each change.
+pub async fn publish_marks(hub: &Hub, store: &dyn Store, replica: &str, clock: &Clock) {
+    let mut last_total = 0;
+    loop {
+        let mark = hub.sidecars.mark(clock.millis());
+        // A replica without sidecars has nothing to say; one that had some says so once more.
+        if mark.total() + last_total > 0 && store.set_mark(replica, &to_json(&mark)).await.is_ok() {
+            last_total = mark.total();
+        }
+        let waited = tokio::time::timeout(Duration::from_secs(1), hub.sidecars.changed.notified()).await;
+        if waited.is_ok() {
+            tokio::time::sleep(GATHER).await;
+        } else if last_total > 0 {
+            gather_strays(hub, store).await;
+        }
+    }
+}
+
+/// Acknowledgements that reached other replicas.
+async fn gather_strays(hub: &Hub, store: &dyn Store) {
+    for (name, mark) in store.marks(MARK_AGE).await.unwrap_or_default() {
+        if let (Some(sidecar), Ok(last)) = (name.strip_prefix(STRAY), mark.parse()) {
+            hub.sidecars.acknowledge(sidecar, last);
+        }
+    }
+}
+
+/// Waits until every sidecar that was connected has acted on `event`, lost its lease, or `wait` is over.
+pub async fn collect(
+    hub: &Hub,
+    store: &dyn Store,
+    replica: &str,
+    clock: &Clock,
+    event: EventId,
+    wait: Duration,
+) -> Result<Receipt, StoreError> {
+    let deadline = Instant::now() + wait;
+    let connected = progress(hub, store, replica, clock, event).await?.total;
+    loop {
+        let Progress { total, reached } = progress(hub, store, replica, clock, event).await?;
+        let pending = total - reached;
+        if pending == 0 || Instant::now() >= deadline {
+            // Sidecars that connected since have nothing cached, and prove nothing.
+            let acknowledged = reached.min(connected.saturating_sub(pending));
+            let lost_lease = connected.saturating_sub(acknowledged + pending);
+            return Ok(Receipt {
+                event_id: Some(event.to_string()),
+                connected,
+                acknowledged,
+                lost_lease,
+                store_replicas: None,
+            });
+        }
+        tokio::time::sleep(POLL.min(deadline.saturating_duration_since(Instant::now()))).await;
+    }
+}
+
+struct Progress {
+    total: u64,
+    reached: u64,
+}
+
+async fn progress(
+    hub: &Hub,
+    store: &dyn Store,
+    replica: &str,
+    clock: &Clock,
+    event: EventId,
+) -> Result<Progress, StoreError> {
+    let own = hub.sidecars.mark(clock.millis());
+    let mut progress = Progress { total: own.total(), reached: own.reached(event) };
+    for (name, mark) in store.marks(MARK_AGE).await? {
+        if name != replica && !name.starts_with(STRAY) {
+            let mark: Mark = from_json("mark", &mark)?;
+            progress.total += mark.total();
+            progress.reached += mark.reached(event);
+        }
+    }
+    Ok(progress)
+}

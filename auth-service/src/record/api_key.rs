@@ -1,0 +1,97 @@
+//! API keys: long-lived, scoped, one secret each; only the secret's hash is kept.
+//!
+//! Fields: `k` facts, `p` the owner's profile, `u` last use.
+
+use std::time::Duration;
+
+use cloakroom_protocol::token::TokenId;
+use serde::{Deserialize, Serialize};
+
+use super::hash::StoredHash;
+use super::profile::Profile;
+use super::{RecordError, records_of};
+use crate::store::{Created, Guard, Key, Store, StoreError, Update, from_json, to_json};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Facts {
+    pub sub: String,
+    pub name: String,
+    pub scope: String,
+    pub aud: Vec<String>,
+    pub secret: StoredHash,
+    /// Unix seconds.
+    pub created: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    pub id: TokenId,
+    pub facts: Facts,
+    pub profile: Profile,
+    pub last_used: Option<u64>,
+}
+
+pub fn key(id: TokenId) -> Key {
+    Key::new("api-key", id)
+}
+
+fn all() -> Key {
+    Key::new("api-keys", "all")
+}
+
+pub async fn create(store: &dyn Store, api_key: &ApiKey, epoch: Option<u64>, now: u64) -> Result<(), RecordError> {
+    let facts = &api_key.facts;
+    let ttl = facts.end.map(|end| Duration::from_secs(end.saturating_sub(now) + 1));
+    let member = format!("api-key:{}", api_key.id);
+    let guard =
+        epoch.map(|epoch| Guard { key: super::user::key(&facts.sub), field: "e".to_owned(), value: epoch.to_string() });
+    if !store.index_add(&records_of(&facts.sub), &member, ttl, guard).await? {
+        return Err(RecordError::SubjectChanged);
+    }
+    store.index_add(&all(), &api_key.id.to_string(), ttl, None).await?;
+    let fields = vec![("k".to_owned(), to_json(facts)), ("p".to_owned(), to_json(&api_key.profile))];
+    match store.create(&key(api_key.id), fields, ttl).await? {
+        Created::Yes => Ok(()),
+        Created::Exists | Created::Dead => Err(RecordError::Revoked),
+    }
+}
+
+pub async fn load(store: &dyn Store, id: TokenId) -> Result<Option<ApiKey>, StoreError> {
+    let Some(values) = store.read(&key(id), &["k", "p", "u"]).await? else { return Ok(None) };
+    let mut values = values.into_iter();
+    let mut next = || values.next().flatten();
+    let (Some(facts), profile, last_used) = (next(), next(), next()) else { return Ok(None) };
+    Ok(Some(ApiKey {
+        id,
+        facts: from_json("API key", &facts)?,
+        profile: profile.as_deref().map_or(Ok(Profile::default()), |json| from_json("API key profile", json))?,
+        last_used: last_used.as_deref().map(|json| from_json("API key use", json)).transpose()?,
+    }))
+}
+
+pub async fn list(store: &dyn Store, offset: usize, limit: usize) -> Result<Vec<ApiKey>, StoreError> {
+    let ids = store.index_list(&all(), offset, limit).await?;
+    let ids: Vec<TokenId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+    let keys = futures::future::try_join_all(ids.into_iter().map(|id| load(store, id))).await?;
+    Ok(keys.into_iter().flatten().collect())
+}
+
+pub async fn unlist(store: &dyn Store, id: TokenId) -> Result<(), StoreError> {
+    store.index_remove(&all(), id.as_str()).await
+}
+
+pub async fn touch(store: &dyn Store, api_key: &ApiKey, used: u64) -> Result<(), StoreError> {
+    let update = Update {
+        require: vec![("u".to_owned(), api_key.last_used.map(|at| at.to_string()))],
+        set: vec![("u".to_owned(), used.to_string())],
+        ..Update::default()
+    };
+    store.update(&key(api_key.id), update).await.map(drop)
+}
+
+pub async fn set_profile(store: &dyn Store, id: TokenId, profile: &Profile) -> Result<(), StoreError> {
+    let update = Update { set: vec![("p".to_owned(), to_json(profile))], ..Update::default() };
+    store.update(&key(id), update).await.map(drop)
+}

@@ -1,0 +1,118 @@
+//! A sign-in under way: the authorization request as it was checked, kept here so that no URL a browser holds can change it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::hash::StoredHash;
+use crate::store::{Created, Key, Store, StoreError, from_json, to_json};
+
+/// How long people may take to sign in.
+pub const FLOW_LIFETIME: Duration = Duration::from_secs(1800);
+/// How long a pushed request waits for its browser (RFC 9126 §2.2).
+pub const PUSHED_LIFETIME: Duration = Duration::from_secs(300);
+
+/// A checked authorization request; `redirect_uri` is a registered one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuthorizationRequest {
+    pub client_id: String,
+    /// Policy (session token) or registered client (grant).
+    pub for_policy: bool,
+    pub redirect_uri: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    pub scope: String,
+    #[serde(default)]
+    pub aud: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+    pub code_challenge: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr_values: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<u64>,
+    #[serde(default)]
+    pub prompt: Prompt,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_hint: Option<String>,
+    /// Where the person wanted to go, at a policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_to: Option<String>,
+}
+
+/// OpenID Connect Core §3.1.2.1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    pub none: bool,
+    pub login: bool,
+    pub consent: bool,
+}
+
+/// What signing in leads to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    Authorize(Box<AuthorizationRequest>),
+    Account,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Flow {
+    pub goal: Goal,
+    /// Hash of the cookie of the browser that began it: nobody else's can go on.
+    pub browser: StoredHash,
+    /// Unix seconds.
+    pub started: u64,
+}
+
+fn key(id: &str) -> Key {
+    Key::new("flow", id)
+}
+
+fn pushed_key(id: &str) -> Key {
+    Key::new("pushed", id)
+}
+
+/// Ids come from URLs: anything but our own alphabet is no id.
+fn is_id(id: &str) -> bool {
+    id.len() == crate::random::SECRET_LEN && id.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+async fn write(store: &dyn Store, key: &Key, json: String, ttl: Duration) -> Result<(), StoreError> {
+    match store.create(key, vec![("d".to_owned(), json)], Some(ttl)).await? {
+        Created::Yes => Ok(()),
+        Created::Exists | Created::Dead => {
+            Err(StoreError::Corrupt("an id of 256 random bits was there before".to_owned()))
+        }
+    }
+}
+
+pub async fn create(store: &dyn Store, id: &str, flow: &Flow) -> Result<(), StoreError> {
+    write(store, &key(id), to_json(flow), FLOW_LIFETIME).await
+}
+
+pub async fn load(store: &dyn Store, id: &str) -> Result<Option<Flow>, StoreError> {
+    if !is_id(id) {
+        return Ok(None);
+    }
+    let values = store.read(&key(id), &["d"]).await?;
+    values.and_then(|mut values| values.pop().flatten()).map(|json| from_json("flow", &json)).transpose()
+}
+
+/// Ends it; `false`: somebody else did before.
+pub async fn finish(store: &dyn Store, id: &str) -> Result<bool, StoreError> {
+    Ok(is_id(id) && store.take(&key(id)).await?.is_some())
+}
+
+pub async fn push(store: &dyn Store, id: &str, request: &AuthorizationRequest) -> Result<(), StoreError> {
+    write(store, &pushed_key(id), to_json(request), PUSHED_LIFETIME).await
+}
+
+/// One-time use (RFC 9126 §4): taken when the browser brings it.
+pub async fn take_pushed(store: &dyn Store, id: &str) -> Result<Option<AuthorizationRequest>, StoreError> {
+    if !is_id(id) {
+        return Ok(None);
+    }
+    let Some(mut fields) = store.take(&pushed_key(id)).await? else { return Ok(None) };
+    fields.remove("d").map(|json| from_json("pushed request", &json)).transpose()
+}

@@ -1,0 +1,121 @@
+//! URL → endpoint: one table for each port.
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{delete, get, post, put};
+use cloakroom_protocol::internal_api as paths;
+use http::{HeaderValue, StatusCode};
+
+use crate::app::Shared;
+use crate::endpoint::problem::problem;
+use crate::endpoint::{admin, health, internal, oauth, pages};
+
+/// Forms and documents are small.
+const PUBLIC_BODY: usize = 64 << 10;
+/// Usage reports come in batches.
+const INTERNAL_BODY: usize = 1 << 20;
+
+pub fn public(app: Shared) -> Router {
+    Router::new()
+        .route("/sign-in", get(pages::sign_in::get).post(pages::sign_in::post))
+        .route("/consent", get(pages::consent::get).post(pages::consent::post))
+        .route("/account", get(pages::account::get))
+        .route("/account/sign-out", post(pages::account::sign_out))
+        .route("/signed-out", get(pages::signed_out::get))
+        .route("/assets/style.css", get(pages::assets::style))
+        .route("/oauth2/authorize", get(oauth::authorize::get).post(oauth::authorize::post))
+        .route("/oauth2/logout", get(oauth::logout::get).post(oauth::logout::post))
+        .route("/oauth2/token", post(oauth::token::token))
+        .route("/oauth2/par", post(oauth::par::push))
+        .route("/oauth2/introspect", post(oauth::introspect::introspect))
+        .route("/oauth2/revoke", post(oauth::revoke::revoke))
+        .route("/oauth2/userinfo", get(oauth::userinfo::userinfo).post(oauth::userinfo::userinfo))
+        .route("/oauth2/jwks.json", get(internal::jwks::jwks))
+        .route("/.well-known/oauth-authorization-server", get(oauth::discovery::metadata))
+        .route("/.well-known/openid-configuration", get(oauth::discovery::metadata))
+        .route("/", get(home))
+        .layer(from_fn_with_state(Shared::clone(&app), pages::error::render))
+        .layer(from_fn_with_state(Shared::clone(&app), security_headers))
+        .layer(DefaultBodyLimit::max(PUBLIC_BODY))
+        .with_state(app)
+}
+
+pub fn internal(app: Shared) -> Router {
+    Router::new()
+        .route(paths::INTROSPECT, post(internal::introspect::introspect))
+        .route(paths::EVENTS, get(internal::events::events))
+        .route(paths::ACKNOWLEDGE, post(internal::acknowledge::acknowledge))
+        .route(paths::REVOKE, post(internal::revoke::revoke))
+        .route(paths::SESSION, post(internal::session::patch))
+        .route(paths::USAGE, post(internal::usage::report))
+        .route(paths::PAR, post(internal::par::push))
+        .route(paths::TOKEN, post(internal::token::exchange))
+        .route(paths::JWKS, get(internal::jwks::jwks))
+        .route(paths::POLICIES, get(internal::policies::list))
+        .route(
+            &format!("{}/{{namespace}}/{{name}}", paths::POLICIES),
+            put(internal::policies::put).delete(internal::policies::delete),
+        )
+        .nest("/admin/v1", administration())
+        .fallback(nothing_here)
+        .layer(from_fn_with_state(Shared::clone(&app), security_headers))
+        .layer(DefaultBodyLimit::max(INTERNAL_BODY))
+        .with_state(app)
+}
+
+fn administration() -> Router<Shared> {
+    Router::new()
+        .route("/users", get(admin::users::list).post(admin::users::create))
+        .route("/users/{id}", get(admin::users::get).patch(admin::users::update).delete(admin::users::delete))
+        .route("/users/{id}/password", put(admin::users::set_password))
+        .route("/users/{id}/sessions", get(admin::sessions::of_user).delete(admin::sessions::delete_of_user))
+        .route("/sessions/{id}", get(admin::sessions::get).delete(admin::sessions::delete))
+        .route("/clients", get(admin::clients::list).post(admin::clients::create))
+        .route("/clients/{id}", get(admin::clients::get).put(admin::clients::replace).delete(admin::clients::delete))
+        .route("/clients/{id}/secret", post(admin::clients::new_secret))
+        .route("/api-keys", get(admin::api_keys::list).post(admin::api_keys::create))
+        .route("/api-keys/{id}", delete(admin::api_keys::delete))
+        .route("/keys/rotate", post(admin::keys::rotate))
+}
+
+/// Health and metrics, for kubelet and Prometheus.
+pub fn metrics(app: Shared) -> Router {
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .with_state(app)
+}
+
+async fn home() -> Response {
+    pages::redirect("/account")
+}
+
+async fn nothing_here() -> Response {
+    problem(StatusCode::NOT_FOUND, "not found", None)
+}
+
+async fn security_headers(State(app): State<Shared>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let fixed = [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        // Not no-referrer: browsers would then send `Origin: null` with our own forms.
+        ("referrer-policy", "same-origin"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry("content-security-policy")
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'"));
+    if !app.config.is_plain() {
+        headers.insert("strict-transport-security", HeaderValue::from_static("max-age=31536000"));
+    }
+    response
+}

@@ -1,0 +1,225 @@
+//! An issuer's keys: from a URL, a file or the configuration; had again when a token names one that is not known.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet, KeyAlgorithm};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use tokio::sync::Mutex;
+
+use super::FETCH_TIMEOUT;
+use crate::clock::Clock;
+use crate::config::JwksSource;
+
+/// An unknown key makes us ask again, but made-up key ids must not make us ask all the time.
+const ASK_AGAIN_AFTER: u64 = 10;
+/// Keys are asked for again at this age even if nothing is missing, so that withdrawn ones go.
+const REFRESH_AFTER: u64 = 300;
+const MAX_BODY: usize = 1 << 20;
+
+pub(super) struct Jwks {
+    source: Source,
+    clock: Clock,
+    keys: ArcSwapOption<Vec<VerificationKey>>,
+    /// Unix seconds of the last attempt and the last success; 0: none.
+    asked: AtomicU64,
+    had: AtomicU64,
+    fetching: Mutex<()>,
+}
+
+enum Source {
+    Url {
+        url: http::Uri,
+        bearer_file: Option<PathBuf>,
+        client: Box<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>>,
+    },
+    File(PathBuf),
+    Inline,
+}
+
+struct VerificationKey {
+    kid: Option<String>,
+    alg: Option<Algorithm>,
+    family: Family,
+    key: Arc<DecodingKey>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Rsa,
+    Ec,
+    Ed,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JwksError {
+    #[error("no such key")]
+    UnknownKey,
+    #[error("{0}")]
+    Source(String),
+}
+
+impl Jwks {
+    pub(super) fn new(source: &JwksSource, clock: Clock) -> Result<Self, JwksError> {
+        let keys = ArcSwapOption::empty();
+        let source = match source {
+            JwksSource::Inline(value) => {
+                keys.store(Some(Arc::new(parse(value.to_string().as_bytes())?)));
+                Source::Inline
+            }
+            JwksSource::File(path) => Source::File(path.clone()),
+            JwksSource::Url { url, ca_file, bearer_file } => {
+                let url = url.parse().map_err(|error| JwksError::Source(format!("{url}: {error}")))?;
+                let tls = crate::tls::client_config(ca_file.as_deref())
+                    .map_err(|error| JwksError::Source(error.to_string()))?;
+                let connector = hyper_rustls::HttpsConnectorBuilder::new()
+                    .with_tls_config(tls)
+                    .https_or_http()
+                    .enable_http1()
+                    .build();
+                let client = Box::new(Client::builder(TokioExecutor::new()).build(connector));
+                Source::Url { url, bearer_file: bearer_file.clone(), client }
+            }
+        };
+        Ok(Self { source, clock, keys, asked: AtomicU64::new(0), had: AtomicU64::new(0), fetching: Mutex::new(()) })
+    }
+
+    pub(super) async fn key(&self, kid: Option<&str>, alg: Algorithm) -> Result<Arc<DecodingKey>, JwksError> {
+        if self.find(kid, alg).is_some() {
+            self.refresh_if_old().await;
+            // A key that the refresh has withdrawn is not used any more.
+            return self.find(kid, alg).ok_or(JwksError::UnknownKey);
+        }
+        let outcome = self.ask(ASK_AGAIN_AFTER).await;
+        match self.find(kid, alg) {
+            Some(key) => Ok(key),
+            None if self.keys.load().is_some() => Err(JwksError::UnknownKey),
+            // Nothing was ever had: the token may well be good.
+            None => Err(outcome.err().unwrap_or_else(|| JwksError::Source("not had yet".to_owned()))),
+        }
+    }
+
+    async fn refresh_if_old(&self) {
+        if !matches!(self.source, Source::Inline)
+            && self.clock.seconds() >= self.had.load(Ordering::Relaxed) + REFRESH_AFTER
+        {
+            // Old keys are better than none.
+            if let Err(error) = self.ask(ASK_AGAIN_AFTER).await {
+                tracing::warn!(%error, "an issuer's keys cannot be refreshed; the known ones are used on");
+            }
+        }
+    }
+
+    /// One at a time; those who waited take what the first one got.
+    async fn ask(&self, not_within: u64) -> Result<(), JwksError> {
+        let _one_at_a_time = self.fetching.lock().await;
+        let now = self.clock.seconds();
+        let asked = self.asked.load(Ordering::Relaxed);
+        if asked != 0 && now < asked + not_within {
+            return Ok(());
+        }
+        self.asked.store(now, Ordering::Relaxed);
+        let keys = match &self.source {
+            Source::Inline => return Ok(()),
+            Source::File(path) => {
+                let json = tokio::fs::read(path)
+                    .await
+                    .map_err(|error| JwksError::Source(format!("{}: {error}", path.display())))?;
+                parse(&json)?
+            }
+            Source::Url { url, bearer_file, client } => parse(&fetch(url, bearer_file.as_ref(), client).await?)?,
+        };
+        self.keys.store(Some(Arc::new(keys)));
+        self.had.store(now, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn find(&self, kid: Option<&str>, alg: Algorithm) -> Option<Arc<DecodingKey>> {
+        let keys = self.keys.load();
+        let keys = keys.as_ref()?;
+        let fits = |key: &&VerificationKey| key.family == family_of(alg) && key.alg.is_none_or(|only| only == alg);
+        let found = match kid {
+            Some(kid) => keys.iter().filter(fits).find(|key| key.kid.as_deref() == Some(kid)),
+            // Without a key id only a set of one key is clear.
+            None => keys.first().filter(|key| keys.len() == 1 && fits(key)),
+        };
+        found.map(|key| Arc::clone(&key.key))
+    }
+}
+
+async fn fetch(
+    url: &http::Uri,
+    bearer_file: Option<&PathBuf>,
+    client: &Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+) -> Result<Bytes, JwksError> {
+    let failed = |what: &dyn std::fmt::Display| JwksError::Source(format!("{url}: {what}"));
+    let mut request = http::Request::get(url.clone()).header("accept", "application/jwk-set+json, application/json");
+    if let Some(path) = bearer_file {
+        let token = tokio::fs::read_to_string(path).await.map_err(|error| failed(&error))?;
+        request = request.header("authorization", format!("Bearer {}", token.trim()));
+    }
+    let request = request.body(Empty::new()).map_err(|error| failed(&error))?;
+    let answer = async {
+        let response = client.request(request).await.map_err(|error| failed(&error))?;
+        // Redirects are not followed: the keys are where the configuration says or nowhere.
+        if response.status() != http::StatusCode::OK {
+            return Err(failed(&response.status()));
+        }
+        let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|error| failed(&error))?;
+        Ok(body.to_bytes())
+    };
+    tokio::time::timeout(FETCH_TIMEOUT, answer).await.map_err(|_| failed(&"no answer in time"))?
+}
+
+/// Keys of a kind we do not know are passed over; symmetric ones too (RFC 8725 §2.1).
+fn parse(json: &[u8]) -> Result<Vec<VerificationKey>, JwksError> {
+    let set: JwkSet =
+        serde_json::from_slice(json).map_err(|error| JwksError::Source(format!("not a JWK set: {error}")))?;
+    let keys = set.keys.iter().filter_map(|jwk| {
+        let family = match jwk.algorithm {
+            AlgorithmParameters::RSA(_) => Family::Rsa,
+            AlgorithmParameters::EllipticCurve(_) => Family::Ec,
+            AlgorithmParameters::OctetKeyPair(_) => Family::Ed,
+            _ => return None,
+        };
+        let alg = jwk.common.key_algorithm.map(algorithm_of);
+        // An algorithm that is named but not one of ours excludes the key.
+        if alg == Some(None) {
+            return None;
+        }
+        let key = Arc::new(DecodingKey::from_jwk(jwk).ok()?);
+        Some(VerificationKey { kid: jwk.common.key_id.clone(), alg: alg.flatten(), family, key })
+    });
+    Ok(keys.collect())
+}
+
+fn algorithm_of(alg: KeyAlgorithm) -> Option<Algorithm> {
+    Some(match alg {
+        KeyAlgorithm::RS256 => Algorithm::RS256,
+        KeyAlgorithm::RS384 => Algorithm::RS384,
+        KeyAlgorithm::RS512 => Algorithm::RS512,
+        KeyAlgorithm::PS256 => Algorithm::PS256,
+        KeyAlgorithm::PS384 => Algorithm::PS384,
+        KeyAlgorithm::PS512 => Algorithm::PS512,
+        KeyAlgorithm::ES256 => Algorithm::ES256,
+        KeyAlgorithm::ES384 => Algorithm::ES384,
+        KeyAlgorithm::EdDSA => Algorithm::EdDSA,
+        _ => return None,
+    })
+}
+
+fn family_of(alg: Algorithm) -> Family {
+    match alg {
+        Algorithm::ES256 | Algorithm::ES384 => Family::Ec,
+        Algorithm::EdDSA => Family::Ed,
+        _ => Family::Rsa,
+    }
+}
