@@ -157,12 +157,7 @@ impl Connection {
             } else if has_end(filled, searched) {
                 return Head::Complete;
             } else if filled.len() >= limit {
-                let in_first_line = !filled.contains(&b'\n');
-                return Head::Unreadable(if in_first_line {
-                    Unreadable::TargetTooLong
-                } else {
-                    Unreadable::HeadTooLarge
-                });
+                return Head::Unreadable(too_large(filled, limit));
             } else if searched == 0 && !filled.is_empty() && is_hopeless(filled) {
                 // What can never become a request need not be waited for; judged once, or a slow sender could have it judged again and
                 // again.
@@ -225,6 +220,12 @@ fn has_end(filled: &[u8], searched: usize) -> bool {
     let from = searched.saturating_sub(3);
     memchr::memchr_iter(b'\n', &filled[from..])
         .any(|at| matches!(&filled[from + at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+}
+
+/// Which part of the head it is that is too large.
+fn too_large(filled: &[u8], limit: usize) -> Unreadable {
+    let line_ends = memchr::memchr(b'\n', filled).is_some_and(|at| at < limit);
+    if line_ends { Unreadable::HeadTooLarge } else { Unreadable::TargetTooLong }
 }
 
 fn is_hopeless(filled: &[u8]) -> bool {

@@ -1,5 +1,6 @@
 //! One request and its response on an HTTP/1.x connection.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::io::{Limits, write_all, write_both};
 use super::relay::{Relay, RelayError, Relayed};
 use super::request_body::{PumpError, RequestBody};
 use super::unreadable::Unreadable;
-use super::{Connection, local, request_head};
+use super::{Connection, local, request_head, too_large};
 use crate::access_log::{self, Entry};
 use crate::authority::{Exchanged, StepUp, Unavailable};
 use crate::config::Policy;
@@ -122,8 +123,10 @@ impl<'e> Exchange<'e> {
             Ok(None) => return unread(Unreadable::CutOff.into(), worker.new_decision()),
             Err(unreadable) => return unread(unreadable.into(), worker.new_decision()),
         };
-        if message.length as u64 > policy.limits.request_headers {
-            return unread(Unreadable::HeadTooLarge.into(), worker.new_decision());
+        if let Ok(limit) = usize::try_from(policy.limits.request_headers)
+            && message.length > limit
+        {
+            return unread(too_large(self.input.filled(), limit).into(), worker.new_decision());
         }
         let reading = Reading {
             head_length: message.length,
@@ -204,8 +207,9 @@ impl<'e> Exchange<'e> {
             let Connection { worker, deadline, stream, app_port, .. } = &mut *self.connection;
             let limits = Limits { worker, deadline };
             let body = &self.input.filled()[..length];
+            let done = Cell::new(true);
             let sent = write_both(&mut upstream.stream, self.output, body, limits).await;
-            let mut relay = Relay { limits, forwarding, reply, silent: true };
+            let mut relay = Relay { limits, forwarding, reply, silent: true, request_done: &done };
             // A failed write does not mean that there is no answer: apps refuse and close.
             let first = relay.await_reply(&mut upstream.stream).await;
             match first {
@@ -236,11 +240,12 @@ impl<'e> Exchange<'e> {
                 allowed: forwarding.policy.limits.request_body,
             },
         };
+        let done = Cell::new(false);
         let (mut from_client, mut to_client) = stream.split();
         let (mut from_app, mut to_app) = upstream.stream.split();
         write_all(&mut to_app, self.output, limits).await.map_err(UpstreamError::from)?;
         self.output.clear();
-        let mut relay = Relay { limits, forwarding, reply, silent: true };
+        let mut relay = Relay { limits, forwarding, reply, silent: true, request_done: &done };
         let output = &mut *self.output;
         let outcome = {
             let mut pumping =
@@ -254,7 +259,8 @@ impl<'e> Exchange<'e> {
                 if !pumped && let Poll::Ready(result) = pumping.as_mut().poll(cx) {
                     pumped = true;
                     match result {
-                        Ok(()) | Err(PumpError::AppClosed) => {}
+                        Ok(()) => done.set(true),
+                        Err(PumpError::AppClosed) => {}
                         Err(error) => return Poll::Ready(Err(error)),
                     }
                 }
@@ -267,7 +273,7 @@ impl<'e> Exchange<'e> {
             Err(_) if !relay.is_silent() => Err(RelayError::CutShort),
             Err(PumpError::Client(unreadable)) => Err(RelayError::Unanswered(unreadable.into())),
             Err(PumpError::ClientGone | PumpError::AppClosed) => Err(RelayError::CutShort),
-            Ok(relayed) => Ok(relayed?.settle(upstream, worker, *app_port, body.is_done())),
+            Ok(relayed) => Ok(relayed?.settle(upstream, worker, *app_port, done.get())),
         }
     }
 

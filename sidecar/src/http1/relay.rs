@@ -1,5 +1,6 @@
 //! The app's answer on its way to an HTTP/1.x client.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Relay<'r> {
     pub reply: &'r mut Buffer,
     /// Nothing was sent to the client yet.
     pub silent: bool,
+    /// The app has the whole request; else the connection cannot go on after this answer.
+    pub request_done: &'r Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -165,7 +168,8 @@ impl Relay<'_> {
         };
         let delimited = matches!(message.framing, ReplyFraming::Length(_) | ReplyFraming::None);
         let chunks = !delimited && forwarding.reading.protocol == Protocol::Http11;
-        let close = !forwarding.reading.keep_alive || !(delimited || chunks) || self.limits.worker.is_draining();
+        let goes_on = forwarding.reading.keep_alive && self.request_done.get() && (delimited || chunks);
+        let close = !goes_on || self.limits.worker.is_draining();
         if !(interim && forwarding.reading.protocol == Protocol::Http10) {
             write_status(message.status, message.reason, out);
             let guard = match (&forwarding.identity, &forwarding.token) {
@@ -334,7 +338,8 @@ impl Relay<'_> {
 
     /// Decodes what there is, and writes it as one chunk.
     fn recode(&mut self, decoder: &mut ChunkedDecoder, chunks: bool, out: &mut Vec<u8>) -> Result<(), RelayError> {
-        let bad = |_| RelayError::CutShort;
+        let silent = self.silent;
+        let bad = |_| if silent { UpstreamError::from(InvalidReply::Chunk).into() } else { RelayError::CutShort };
         let input = self.reply.filled();
         let begin = out.len();
         // Room for a size that is known afterwards: eight digits and CRLF.

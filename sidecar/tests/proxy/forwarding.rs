@@ -1,0 +1,338 @@
+//! What passes, passes whole.
+
+use std::io::{Read, Write};
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{App, Client, JWT, Sidecar, get, read_head, token};
+
+#[test]
+fn the_token_is_swapped_for_the_jwt() {
+    let sidecar = Sidecar::start(App::hello());
+    let reply = sidecar.ask(&get("/a/b?c=%20d", "X-Custom: 1\r\nAccept: */*\r\n"));
+    assert_eq!((reply.status, reply.text().as_str()), (200, "hello"));
+    let received = sidecar.app.only();
+    assert_eq!(received.line(), "GET /a/b?c=%20d HTTP/1.1");
+    assert_eq!(received.all("authorization"), [format!("Bearer {JWT}")]);
+    assert_eq!(received.all("host"), ["shop.example.com"]);
+    assert_eq!(received.all("x-custom"), ["1"]);
+    assert_eq!(received.all("x-user-email"), ["ann@example.com"]);
+    assert_eq!(received.all("x-forwarded-for"), ["127.0.0.1"]);
+    assert_eq!(received.all("x-forwarded-proto"), ["http"]);
+    assert_eq!(received.all("forwarded"), ["for=127.0.0.1;host=\"shop.example.com\";proto=http"]);
+    assert!(!received.head.contains(&token()));
+    assert!(received.head.trim_end().ends_with(JWT), "the JWT is the last header: {}", received.head);
+}
+
+#[test]
+fn a_connection_is_kept_and_requests_may_be_sent_ahead() {
+    let sidecar = Sidecar::start(App::new(|request| {
+        let body = request.path().to_owned();
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    }));
+    let mut client = sidecar.client();
+    client.send([get("/1", ""), get("/2", ""), get("/3", "")].concat());
+    for path in ["/1", "/2", "/3"] {
+        assert_eq!(client.reply().text(), path);
+    }
+    client.send(get("/4", ""));
+    assert_eq!(client.reply().text(), "/4");
+}
+
+#[test]
+fn requests_may_come_one_byte_at_a_time() {
+    let sidecar = Sidecar::start(App::hello());
+    let mut client = sidecar.client();
+    let body = "POST /x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer TOKEN\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    for byte in body.replace("TOKEN", &token()).bytes() {
+        client.send([byte]);
+    }
+    assert_eq!(client.reply().status, 200);
+    let received = sidecar.app.only();
+    assert!(received.body.ends_with(b"0\r\n\r\n"));
+}
+
+#[test]
+fn bodies_of_any_size_pass_both_ways() {
+    let sidecar = Sidecar::start(App::new(|request| {
+        let mut reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", request.body.len()).into_bytes();
+        reply.extend_from_slice(&request.body);
+        reply
+    }));
+    for size in [0, 1, 1000, 16_384, 100_000, 1_000_000] {
+        let body: Vec<u8> = (0..size).map(|at: u32| at.to_le_bytes()[0]).collect();
+        let mut client = sidecar.client();
+        client.send(get("/x", &format!("Content-Length: {size}\r\n")));
+        let sending = {
+            let (mut stream, body) = (client.stream.try_clone().unwrap(), body.clone());
+            thread::spawn(move || stream.write_all(&body).unwrap())
+        };
+        assert!(client.reply().body == body, "{size} bytes came back changed");
+        sending.join().unwrap();
+    }
+}
+
+#[test]
+fn chunks_pass_with_their_trailers_and_without_their_extensions() {
+    let sidecar = Sidecar::start(App::saying(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nX-Sum: 5\r\n\r\n",
+    ));
+    let mut client = sidecar.client();
+    client.send(
+        get("/x", "Transfer-Encoding: chunked\r\n")
+            + "1;a=b\r\nx\r\n0\r\nX-Check: 1\r\nAuthorization: Bearer evil\r\n\r\n",
+    );
+    let reply = client.reply();
+    assert_eq!(reply.text(), "00000005\r\nabcde\r\n0\r\nX-Sum: 5\r\n\r\n");
+    assert_eq!(sidecar.app.only().body, b"1\r\nx\r\n0\r\nX-Check: 1\r\n\r\n");
+    client.send(get("/y", ""));
+    assert_eq!(client.reply().status, 200);
+}
+
+#[test]
+fn head_and_bodyless_answers_do_not_shift_what_follows() {
+    for (method, reply) in [
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 500\r\n\r\n"),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n"),
+    ] {
+        let sidecar = Sidecar::start(App::saying(reply));
+        let mut client = sidecar.client();
+        for _ in 0..2 {
+            client.send(get("/x", "").replacen("GET", method, 1));
+            let answer = client.reply_to(method);
+            let lengths = answer.all("content-length");
+            assert_eq!(lengths, if reply.contains("204") { vec![] } else { vec!["500"] });
+        }
+    }
+}
+
+#[test]
+fn an_answer_without_a_length_becomes_chunks_or_ends_with_the_connection() {
+    let sidecar = Sidecar::start(App::saying("HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nuntil the end"));
+    let mut client = sidecar.client();
+    client.send(get("/x", ""));
+    assert_eq!(client.reply().text(), "d\r\nuntil the end\r\n0\r\n\r\n");
+    client.send(get("/x", ""));
+    assert_eq!(client.reply().status, 200);
+    let mut old = sidecar.client();
+    old.send(get("/x", "").replace("HTTP/1.1", "HTTP/1.0"));
+    let reply = old.reply();
+    assert_eq!(reply.text(), "until the end");
+    assert!(reply.all("transfer-encoding").is_empty());
+}
+
+#[test]
+fn http_1_0_clients_get_no_chunks_and_keep_their_connection_if_they_ask() {
+    let sidecar =
+        Sidecar::start(App::saying("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"));
+    let mut client = sidecar.client();
+    client.send(get("/x", "Connection: keep-alive\r\n").replace("HTTP/1.1", "HTTP/1.0"));
+    assert_eq!(client.reply().text(), "abc");
+    let sidecar = Sidecar::start(App::hello());
+    let mut client = sidecar.client();
+    for _ in 0..2 {
+        client.send(get("/x", "Connection: keep-alive\r\n").replace("HTTP/1.1", "HTTP/1.0"));
+        assert_eq!(client.reply().all("connection"), ["keep-alive"]);
+    }
+}
+
+#[test]
+fn an_app_is_asked_for_the_body_before_the_client_is() {
+    let sidecar = Sidecar::start(App::raw(|mut stream, _| {
+        let head = read_head(&mut stream).unwrap();
+        assert!(head.contains("Expect: 100-continue"));
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+        let mut body = [0; 5];
+        stream.read_exact(&mut body).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").unwrap();
+        stream.write_all(&body).unwrap();
+    }));
+    let mut client = sidecar.client();
+    client.send(get("/x", "Expect: 100-continue\r\nContent-Length: 5\r\n"));
+    assert_eq!(client.reply().status, 100);
+    client.send("abcde");
+    assert_eq!(client.reply().text(), "abcde");
+}
+
+#[test]
+fn early_hints_pass_but_not_to_http_1_0() {
+    let reply = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nCloakroom-X: 1\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let sidecar = Sidecar::start(App::saying(reply));
+    let mut client = sidecar.client();
+    client.send(get("/x", ""));
+    let hints = client.reply();
+    assert_eq!((hints.status, hints.all("link"), hints.all("cloakroom-x")), (103, vec!["</a>"], vec![]));
+    assert_eq!(client.reply().text(), "ok");
+    assert_eq!(sidecar.ask(&get("/x", "").replace("HTTP/1.1", "HTTP/1.0")).text(), "ok");
+}
+
+#[test]
+fn an_app_may_answer_before_it_has_read_everything() {
+    let sidecar = Sidecar::start(App::raw(|mut stream, _| {
+        read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig").unwrap();
+    }));
+    let mut client = sidecar.client();
+    client.send(get("/x", "Content-Length: 900000\r\n"));
+    client.send(vec![b'x'; 1000]);
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.text().as_str()), (413, "big"));
+    assert_eq!(reply.all("connection"), ["close"]);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_client_that_has_finished_speaking_is_answered() {
+    let sidecar = Sidecar::start(App::new(|_| {
+        thread::sleep(Duration::from_millis(100));
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()
+    }));
+    let mut client = sidecar.client();
+    client.send(get("/x", ""));
+    client.finish_sending();
+    assert_eq!(client.reply().text(), "ok");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_seen_to_break_off() {
+    for reply in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\nshort",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nshort\r\n",
+    ] {
+        let sidecar = Sidecar::start(App::saying(reply));
+        let mut client = sidecar.client();
+        client.send(get("/x", ""));
+        assert!(client.head().starts_with("HTTP/1.1 200"));
+        let rest = client.rest();
+        assert!(!rest.ends_with(b"0\r\n\r\n"), "{:?}", String::from_utf8_lossy(&rest));
+    }
+}
+
+#[test]
+fn an_app_that_is_not_there_or_talks_nonsense_is_a_bad_gateway() {
+    for reply in [
+        "",
+        "nonsense\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: \x01\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshortX\r\n0\r\n\r\n",
+    ] {
+        let sidecar = Sidecar::start(App::saying(reply));
+        let answer = sidecar.ask(&get("/x", ""));
+        assert_eq!(answer.status, 502, "{reply:?}");
+        assert_eq!(answer.all("content-type"), ["application/problem+json"]);
+    }
+    let mut app = App::hello();
+    app.port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    assert_eq!(Sidecar::start(app).ask(&get("/x", "")).status, 502);
+}
+
+#[test]
+fn a_connection_that_the_app_has_closed_meanwhile_is_replaced() {
+    let sidecar = Sidecar::start(App::raw(|mut stream, received| {
+        if let Some(head) = read_head(&mut stream) {
+            received.lock().unwrap().push(crate::harness::Received { head, body: vec![] });
+            // Promises to stay, and goes.
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        }
+    }));
+    let mut client = sidecar.client();
+    for _ in 0..20 {
+        client.send(get("/x", ""));
+        assert_eq!(client.reply().status, 200);
+    }
+    assert_eq!(sidecar.app.received().len(), 20);
+}
+
+#[test]
+fn an_answer_nobody_asked_for_is_not_the_next_ones() {
+    let sidecar = Sidecar::start(App::new(|request| {
+        if request.path() == "/evil" {
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison".to_vec()
+        } else {
+            b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine".to_vec()
+        }
+    }));
+    let mut client = sidecar.client();
+    client.send(get("/evil", ""));
+    assert_eq!(client.reply().text(), "ok");
+    client.send(get("/x", ""));
+    assert_eq!(client.reply().text(), "fine");
+}
+
+#[test]
+fn events_arrive_as_they_are_sent() {
+    let sidecar = Sidecar::start(App::raw(|mut stream, _| {
+        read_head(&mut stream);
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .unwrap();
+        for _ in 0..3 {
+            stream.write_all(b"8\r\ndata: 1\n\r\n").unwrap();
+            thread::sleep(Duration::from_millis(50));
+        }
+        thread::sleep(Duration::from_secs(5));
+    }));
+    let mut client = sidecar.client();
+    client.send(get("/x", ""));
+    client.head();
+    for _ in 0..3 {
+        assert_eq!(client.read(20), b"00000008\r\ndata: 1\n\r\n");
+    }
+}
+
+#[test]
+fn a_slow_reader_slows_the_app_down() {
+    const SIZE: usize = 64 << 20;
+    let (sender, sent) = std::sync::mpsc::channel();
+    let sidecar = Sidecar::start(App::raw(move |mut stream, _| {
+        read_head(&mut stream);
+        let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
+        let mut count = 0;
+        let chunk = vec![b'x'; 1 << 20];
+        while count < SIZE && stream.write_all(&chunk).is_ok() {
+            count += chunk.len();
+            let _ = sender.send(count);
+        }
+    }));
+    let mut client = sidecar.client();
+    client.send(get("/x", ""));
+    thread::sleep(Duration::from_millis(500));
+    let sent_so_far = sent.try_iter().last().unwrap_or(0);
+    assert!(sent_so_far < SIZE / 2, "the sidecar took {sent_so_far} bytes that nobody read");
+    let head = client.head();
+    assert!(head.contains(&SIZE.to_string()));
+    let mut read = 0;
+    let mut some = vec![0; 1 << 20];
+    while read < SIZE {
+        read += client.stream.read(&mut some).unwrap();
+    }
+}
+
+#[test]
+fn many_connections_at_once_do_not_mix() {
+    let sidecar = Sidecar::start(App::new(|request| {
+        let body = request.path().to_owned();
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    }));
+    let address = sidecar.address;
+    let clients: Vec<_> = (0..16)
+        .map(|client| {
+            thread::spawn(move || {
+                let mut connection = Client::connect(address);
+                for count in 0..100 {
+                    let path = format!("/{client}/{count}");
+                    connection.send(get(&path, ""));
+                    assert_eq!(connection.reply().text(), path);
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().unwrap();
+    }
+}

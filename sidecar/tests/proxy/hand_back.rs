@@ -1,0 +1,97 @@
+//! What the app says to the sidecar, and what must not get past it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cloakroom_protocol::revocation::RevokeScope;
+use cloakroom_sidecar::authority::CommitError;
+
+use crate::harness::{App, JWT, Sidecar, get, token};
+
+fn saying(headers: &str) -> Sidecar {
+    Sidecar::start(App::saying(&format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{headers}\r\nok")))
+}
+
+#[test]
+fn a_patch_is_committed_before_the_answer_goes_on() {
+    let patch = URL_SAFE_NO_PAD.encode(r#"{"cart":[1,2]}"#);
+    let sidecar = saying(&format!("Cloakroom-Session: {patch}\r\nX-Other: 1\r\n"));
+    let mut client = sidecar.client();
+    for _ in 0..2 {
+        client.send(get("/x", ""));
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.text().as_str(), reply.all("x-other")), (200, "ok", vec!["1"]));
+        assert!(!reply.head.to_lowercase().contains("cloakroom-session"));
+    }
+    assert_eq!(*sidecar.authority.committed.lock().unwrap(), vec![serde_json::json!({"cart": [1, 2]}); 2]);
+}
+
+#[test]
+fn a_patch_that_is_not_committed_is_an_error_and_the_answer_is_not_sent() {
+    let patch = URL_SAFE_NO_PAD.encode(r#"{"cart":1}"#);
+    for (error, status) in [
+        (CommitError::Conflict, 409),
+        (CommitError::Gone, 409),
+        (CommitError::Unavailable, 503),
+        (CommitError::NotWritable, 502),
+    ] {
+        let sidecar = saying(&format!("Cloakroom-Session: {patch}\r\n"));
+        *sidecar.authority.commit.lock().unwrap() = Err(error);
+        let reply = sidecar.ask(&get("/x", ""));
+        assert_eq!(reply.status, status, "{error}");
+        assert!(!reply.text().contains("ok"));
+    }
+    let sidecar = saying("Cloakroom-Session: %%%\r\n");
+    assert_eq!(sidecar.ask(&get("/x", "")).status, 502);
+    let sidecar = saying(&format!("Cloakroom-Session: {patch}\r\n"));
+    assert_eq!(sidecar.ask("GET /open/x HTTP/1.1\r\nHost: a\r\n\r\n").status, 409);
+}
+
+#[test]
+fn a_logout_ends_the_session_and_its_cookie_and_is_still_answered() {
+    let sidecar = saying("Cloakroom-Logout: everywhere\r\n");
+    let reply = sidecar.ask(&get("/x", ""));
+    assert_eq!((reply.status, reply.text().as_str()), (200, "ok"));
+    assert!(reply.all("set-cookie")[0].starts_with("__Host-cloakroom=; Max-Age=0;"));
+    assert!(reply.all("cloakroom-logout").is_empty());
+    assert_eq!(*sidecar.authority.signed_out.lock().unwrap(), [RevokeScope::Everywhere]);
+    assert_eq!(sidecar.ask(&get("/x", "")).status, 401);
+}
+
+#[test]
+fn the_jwt_does_not_leave_in_any_header_or_trailer() {
+    let encoded = JWT.replace('.', "%2E");
+    let sidecar = Sidecar::start(App::saying(&format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nAuthorization: Bearer {JWT}\r\nSet-Cookie: t={JWT}; Path=/\r\n\
+         Location: /next?token={encoded}\r\nX-Fine: eyJhbGciOiJFUzI1NiJ9\r\n\r\n2\r\nok\r\n0\r\nX-Token: {JWT}\r\n\r\n"
+    )));
+    let reply = sidecar.ask(&get("/x", ""));
+    let all = format!("{}{}", reply.head, reply.text());
+    let payload = JWT.split('.').nth(1).unwrap();
+    assert!(!all.contains(payload), "{all}");
+    assert_eq!(reply.all("authorization"), [format!("Bearer {}", token())]);
+    assert_eq!(reply.all("set-cookie"), [format!("t={}; Path=/", token())]);
+    assert_eq!(reply.all("location"), [format!("/next?token={}", token())]);
+    assert_eq!(reply.all("x-fine"), ["eyJhbGciOiJFUzI1NiJ9"]);
+    assert!(sidecar.metrics.jwt_leaks.get() > 0);
+}
+
+#[test]
+fn the_app_cannot_set_our_cookies_or_name_our_headers() {
+    let sidecar = saying(
+        "Set-Cookie: __Host-cloakroom=evil; Path=/\r\nSet-Cookie: a=1\r\nCloakroom-Decision: x\r\ncloakroom_x: y\r\n",
+    );
+    let reply = sidecar.ask(&get("/x", ""));
+    assert_eq!(reply.all("set-cookie"), ["a=1"]);
+    assert!(!reply.head.to_lowercase().contains("cloakroom"));
+}
+
+#[test]
+fn hop_by_hop_headers_of_the_app_stay_with_it() {
+    let sidecar = saying(
+        "Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\nUpgrade: h2c\r\n",
+    );
+    let reply = sidecar.ask(&get("/x", ""));
+    for name in ["x-hop", "keep-alive", "proxy-authenticate", "upgrade", "connection"] {
+        assert!(reply.all(name).is_empty(), "{name}: {}", reply.head);
+    }
+}

@@ -1,0 +1,20 @@
+//! The data plane on loopback: raw bytes in, and what the app really received.
+
+#[cfg(test)]
+mod drain;
+#[cfg(test)]
+mod forwarding;
+#[cfg(test)]
+mod hand_back;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod identity_headers;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod sessions;
+#[cfg(test)]
+mod upgrades;

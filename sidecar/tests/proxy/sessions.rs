@@ -1,0 +1,117 @@
+//! Who gets in, and what those are told who do not.
+
+use std::sync::atomic::Ordering;
+
+use crate::harness::{App, JWT, Sidecar, get, token, unknown_token};
+
+fn anonymous(method: &str, path: &str, headers: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: shop.example.com\r\n{headers}\r\n")
+}
+
+#[test]
+fn a_call_without_a_token_is_told_how_to_get_one() {
+    let sidecar = Sidecar::start(App::hello());
+    let reply = sidecar.ask(&anonymous("GET", "/x", ""));
+    assert_eq!(reply.status, 401);
+    let metadata = r#"resource_metadata="http://shop.example.com/.well-known/oauth-protected-resource""#;
+    assert_eq!(reply.all("www-authenticate"), [format!("Bearer {metadata}")]);
+    assert_eq!(reply.all("cache-control"), ["no-store"]);
+    assert_eq!(reply.all("content-type"), ["application/problem+json"]);
+    assert_eq!(reply.json()["status"], 401);
+    assert!(sidecar.app.received().is_empty());
+}
+
+#[test]
+fn a_page_load_is_sent_to_sign_in() {
+    let sidecar = Sidecar::start(App::hello());
+    for headers in ["Accept: text/html\r\n", "Sec-Fetch-Mode: navigate\r\n"] {
+        let reply = sidecar.ask(&anonymous("GET", "/x/../page?secret=1", headers));
+        assert_eq!((reply.status, reply.all("location")), (303, vec!["https://auth.example.com/?to=/page&acr="]));
+    }
+    assert_eq!(sidecar.ask(&anonymous("GET", "/x", "Accept: text/html\r\nSec-Fetch-Mode: cors\r\n")).status, 401);
+}
+
+#[test]
+fn junk_and_ended_tokens_are_invalid_and_an_outage_is_not_a_sign_out() {
+    let sidecar = Sidecar::start(App::hello());
+    for bad in ["junk".to_owned(), unknown_token(), JWT.to_owned()] {
+        let reply = sidecar.ask(&get("/x", "").replace(&token(), &bad));
+        assert_eq!(reply.status, 401, "{bad}");
+        assert!(reply.all("www-authenticate")[0].contains("error=\"invalid_token\""));
+    }
+    sidecar.authority.down.store(true, Ordering::SeqCst);
+    let reply = sidecar.ask(&get("/x", "Accept: text/html\r\n").replace(&token(), &unknown_token()));
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.all("retry-after").len(), 1);
+    assert!(reply.all("set-cookie").is_empty());
+    sidecar.authority.revoke(&token());
+    assert_eq!(sidecar.ask(&get("/x", "")).status, 401);
+}
+
+#[test]
+fn two_tokens_are_refused() {
+    let sidecar = Sidecar::start(App::hello());
+    let cookie = format!("Cookie: __Host-cloakroom={}\r\n", unknown_token());
+    assert_eq!(sidecar.ask(&get("/x", &cookie)).status, 400);
+    assert_eq!(sidecar.ask(&get("/x", &format!("authorization: Bearer {}\r\n", token()))).status, 400);
+    assert!(sidecar.app.received().is_empty());
+}
+
+#[test]
+fn another_sites_page_cannot_use_the_cookie() {
+    let sidecar = Sidecar::start(App::hello());
+    let cookie = format!("Cookie: __Host-cloakroom={}\r\n", token());
+    let post = |headers: &str| {
+        sidecar.ask(&anonymous("POST", "/x", &format!("{cookie}Content-Length: 0\r\n{headers}"))).status
+    };
+    assert_eq!(post(""), 200);
+    assert_eq!(post("Origin: https://shop.example.com\r\nSec-Fetch-Site: same-origin\r\n"), 200);
+    assert_eq!(post("Origin: https://evil.example\r\n"), 403);
+    assert_eq!(post("Origin: null\r\n"), 403);
+    assert_eq!(post("Sec-Fetch-Site: cross-site\r\n"), 403);
+}
+
+#[test]
+fn the_sidecars_own_paths_never_reach_the_app() {
+    let sidecar = Sidecar::start(App::hello());
+    for path in [
+        "/.cloakroom/proof",
+        "/x/../.cloakroom/session",
+        "/%2ecloakroom/x",
+        "//.cloakroom//callback",
+        "/.well-known/oauth-protected-resource",
+    ] {
+        assert_eq!(sidecar.ask(&anonymous("GET", path, "")).text(), "own", "{path}");
+    }
+    assert!(sidecar.app.received().is_empty());
+    assert_eq!(sidecar.authority.own.lock().unwrap()[3], "/.cloakroom/callback");
+}
+
+#[test]
+fn shadow_mode_lets_pass_and_counts() {
+    let sidecar = Sidecar::with(App::hello(), |config| config["mode"] = "Shadow".into());
+    assert_eq!(sidecar.ask(&anonymous("GET", "/x", "")).status, 200);
+    assert_eq!(sidecar.ask(&get("/admin/x", "")).status, 200);
+    assert_eq!(sidecar.ask(&get("/x", "")).status, 200);
+    let received = sidecar.app.received();
+    assert!(received[0].all("authorization").is_empty());
+    assert_eq!(received[1].all("authorization"), [format!("Bearer {JWT}")]);
+    assert_eq!(sidecar.metrics.shadow_denials.get(), 2);
+    assert_eq!(sidecar.ask("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").status, 400);
+}
+
+#[test]
+fn stepping_up_is_asked_for_in_the_callers_language() {
+    let sidecar = Sidecar::with(App::hello(), |config| {
+        config["rules"] = serde_json::json!([{"matches": [{"path": "/pay"}], "access": "Authenticated", "require": {"acr": "mfa", "max_age": 60}}]);
+    });
+    let reply = sidecar.ask(&get("/pay", ""));
+    assert_eq!(reply.status, 401);
+    let challenge = reply.all("www-authenticate")[0].to_owned();
+    assert!(
+        challenge.contains(r#"error="insufficient_user_authentication", acr_values="mfa", max_age="60""#),
+        "{challenge}"
+    );
+    let reply = sidecar.ask(&get("/pay", "Accept: text/html\r\n"));
+    assert_eq!((reply.status, reply.all("location")), (303, vec!["https://auth.example.com/?to=/pay&acr=mfa"]));
+}
