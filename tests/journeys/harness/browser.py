@@ -6,6 +6,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import WebDriverWait
 
 from .certificates import spki
@@ -55,15 +56,20 @@ class Browser:
 
     def submit(self):
         """Presses the button of the page's form, as a person does."""
-        self.driver.find_element(By.CSS_SELECTOR, "form button[type=submit], form button:not([type])").click()
+        self._leave_by(self.driver.find_element(By.CSS_SELECTOR, "form button[type=submit], form button:not([type])"))
 
     def press(self, label):
         """Presses the button, or follows the link, that is called so."""
         for element in self.driver.find_elements(By.CSS_SELECTOR, "button, a, input[type=submit]"):
             if (element.text or element.get_attribute("value") or "").strip().lower() == label.lower():
-                element.click()
+                self._leave_by(element)
                 return
         raise LookupError(f"nothing called {label!r} at {self.url}:\n{self.text()[:800]}")
+
+    def _leave_by(self, element):
+        page = self.driver.find_element(By.TAG_NAME, "html")
+        element.click()
+        WebDriverWait(self.driver, 15, poll_frequency=0.02).until(staleness_of(page), f"the click leads nowhere; at {self.url}")
 
     def json(self):
         """The page itself, where it is JSON."""
