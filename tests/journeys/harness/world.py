@@ -1,5 +1,6 @@
 """Everything around the cluster, and where things are."""
 
+import base64
 import json
 import secrets
 import shutil
@@ -78,6 +79,16 @@ class World:
 
     def signed_in(self, path, at=None, headers=(), **options):
         return self.shop(path, at=at, headers=[("Cookie", f"__Host-cloakroom={self.cookie}"), *headers], **options)
+
+    def admin(self, path, method="GET", body=None):
+        """The admin API, as an administrator uses it: on the internal port, whose certificate the operator's CA has signed."""
+        token = _secret("cloakroom-admin-token", "token")
+        authority = self.folder / "internal-ca.crt"
+        authority.write_text(_secret("cloakroom-auth-internal-tls", "ca.crt"))
+        host = f"cloakroom-auth-internal.{SYSTEM}.svc:9443"
+        client = Client(authority, {host: (_service(SYSTEM, "cloakroom-auth-internal"), 9443)})
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        return client(f"https://{host}/admin/v1{path}", method, headers, body and json.dumps(body))
 
     def cookie_value(self):
         cookie = self.browser.cookie("__Host-cloakroom")
@@ -167,6 +178,10 @@ class World:
 
 def _service(namespace, name):
     return eventually(10, lambda: cluster.get("service", name, namespace)["spec"]["clusterIP"], f"Service {name}")
+
+
+def _secret(name, entry):
+    return base64.b64decode(cluster.get("secret", name, SYSTEM)["data"][entry]).decode()
 
 
 def _ours(kind):

@@ -2,13 +2,11 @@
 {{- define "cloakroom.authServiceConfig" -}}
 {{- $redis := .Values.redis -}}
 issuer: {{ .Values.issuer }}
+{{- if .Values.authService.tlsSecret }}
 public:
-  listen: "[::]:8443"
-  {{- if .Values.authService.tlsSecret }}
   tls: {cert: /etc/cloakroom/public-tls/tls.crt, key: /etc/cloakroom/public-tls/tls.key}
   {{- end }}
 internal:
-  listen: "[::]:9443"
   tls: {cert: /etc/cloakroom/internal-tls/tls.crt, key: /etc/cloakroom/internal-tls/tls.key}
 metrics: "[::]:9090"
 store:
