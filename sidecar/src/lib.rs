@@ -1,6 +1,8 @@
 //! The proxy in front of a protected port: authenticates every request, swaps the opaque token for a JWT, forwards to localhost.
 
 pub mod access_log;
+pub mod admin;
+pub mod args;
 pub mod auth_client;
 pub mod authority;
 pub mod clock;
@@ -8,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod http1;
 pub mod identity;
+pub mod intercept;
 pub mod lease;
 pub mod listen;
 pub mod local_response;
@@ -16,10 +19,13 @@ pub mod metrics;
 pub mod open_streams;
 pub mod own_paths;
 pub mod pages;
+pub mod probes;
 pub mod request;
 pub mod rules;
 pub mod sign_in;
+pub mod start;
 pub mod token_cache;
 pub mod upgrade;
 pub mod upstream;
 pub mod worker;
+pub mod workers;

@@ -1,0 +1,158 @@
+//! Port 15020: health, metrics, rewritten probes, the JWKS for apps, and a page for people. Nothing here needs authentication, so nothing
+//! here says or does anything that would.
+
+pub mod http;
+pub mod status_page;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use ::http::{HeaderMap, HeaderValue, StatusCode};
+use bytes::Bytes;
+use cloakroom_protocol::injected::Probe;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use self::http::AdminRequest;
+use crate::auth_client::AuthClient;
+use crate::config::CurrentPolicy;
+use crate::listen::Phase;
+use crate::local_response::LocalResponse;
+use crate::log;
+use crate::metrics::Metrics;
+use crate::probes;
+use crate::start::Refused;
+
+/// Kubelet, Prometheus and the pod's apps; whoever else comes, waits.
+const CONNECTIONS: usize = 64;
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub struct Admin {
+    pub client: Arc<AuthClient>,
+    pub policy: Arc<CurrentPolicy>,
+    pub metrics: Arc<Metrics>,
+    pub refused: Arc<Refused>,
+    pub phase: watch::Receiver<Phase>,
+    pub probes: Vec<Probe>,
+    pub pod_uid: String,
+}
+
+pub async fn serve(socket: TcpListener, admin: Arc<Admin>) {
+    let listener = match tokio::net::TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => return log::error("the admin port did not start", &[("error", &error)]),
+    };
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let admin = admin.clone();
+                tokio::spawn(async move {
+                    admin.talk(stream, peer).await;
+                    drop(permit);
+                });
+            }
+            // Out of file descriptors, or gone already: neither may spin.
+            Err(_) => sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+impl Admin {
+    /// One request a connection: whoever comes here comes every few seconds.
+    async fn talk(&self, mut stream: TcpStream, peer: SocketAddr) {
+        let response = match timeout(READ_TIMEOUT, http::read(&mut stream)).await {
+            Ok(Ok(request)) => self.answer(&request, peer).await,
+            Ok(Err(status)) => text(status, "not understood\n"),
+            Err(_) => return,
+        };
+        // It went away: there is nobody to tell.
+        let _ = timeout(READ_TIMEOUT, http::write(&mut stream, &response)).await;
+    }
+
+    async fn answer(&self, request: &AdminRequest, peer: SocketAddr) -> LocalResponse {
+        match (request.method.as_str(), request.path.as_str()) {
+            ("PUT", "/log-level") => set_log_level(request, peer),
+            ("GET" | "HEAD", "/healthz") => text(StatusCode::OK, "ok\n"),
+            ("GET" | "HEAD", "/ready") => self.ready(),
+            ("GET" | "HEAD", "/metrics") => self.metrics(),
+            ("GET" | "HEAD", "/jwks.json") => self.jwks(),
+            ("GET" | "HEAD", "/") => status_page::page(self),
+            ("GET" | "HEAD", path) => match path.strip_prefix("/probe/") {
+                Some(name) => self.probe(name, request).await,
+                None => text(StatusCode::NOT_FOUND, "not found\n"),
+            },
+            _ => text(StatusCode::METHOD_NOT_ALLOWED, "not allowed\n"),
+        }
+    }
+
+    /// An auth service that does not answer takes no pod out of its Services: who is signed in stays so, and the rest learn why.
+    fn ready(&self) -> LocalResponse {
+        if *self.phase.borrow() != Phase::Serving {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+        }
+        match (self.policy.load().as_ref(), self.refused.load().as_ref()) {
+            (Some(_), _) => text(StatusCode::OK, "ok\n"),
+            (None, Some(reason)) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("no config: {reason}\n")),
+            (None, None) => text(StatusCode::SERVICE_UNAVAILABLE, "no config\n"),
+        }
+    }
+
+    fn metrics(&self) -> LocalResponse {
+        let mut response = text(StatusCode::OK, &self.metrics.render());
+        let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        response.headers.insert(CONTENT_TYPE, format);
+        response
+    }
+
+    fn jwks(&self) -> LocalResponse {
+        let Some(jwks) = self.client.jwks() else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "the auth service has not told its keys yet\n");
+        };
+        let mut response = text(StatusCode::OK, "");
+        response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // Keys are published well before they sign.
+        response.headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=30"));
+        response.body = (*jwks).clone();
+        response
+    }
+
+    /// Declared ones only: anything else would be a way around authentication.
+    async fn probe(&self, name: &str, request: &AdminRequest) -> LocalResponse {
+        let declared = |probe: &&Probe| name.split_once('/') == Some((&probe.container, &probe.kind));
+        let Some(probe) = self.probes.iter().find(declared) else {
+            return text(StatusCode::NOT_FOUND, "no such probe is declared\n");
+        };
+        match probes::replay(probe, request.host.as_deref()).await {
+            Ok(()) => text(StatusCode::OK, "ok\n"),
+            Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{error}\n")),
+        }
+    }
+}
+
+/// From inside the pod only: `kubectl exec` or port-forward.
+fn set_log_level(request: &AdminRequest, peer: SocketAddr) -> LocalResponse {
+    if !peer.ip().to_canonical().is_loopback() {
+        return text(StatusCode::FORBIDDEN, "from inside the pod only\n");
+    }
+    match request.body.trim().parse() {
+        Ok(level) => {
+            log::set_level(level);
+            text(StatusCode::OK, &format!("{level}\n"))
+        }
+        Err(error) => text(StatusCode::BAD_REQUEST, &format!("{error}\n")),
+    }
+}
+
+fn text(status: StatusCode, body: &str) -> LocalResponse {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    LocalResponse { status, headers, body: Bytes::from(body.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! `/` of port 15020, for whoever wonders what this sidecar is doing.
+
+use std::fmt::Write as _;
+
+use http::StatusCode;
+
+use super::Admin;
+use crate::local_response::LocalResponse;
+use crate::pages::{self, escape};
+
+const LINKS: &str =
+    "<p><a href=\"/metrics\">metrics</a> · <a href=\"/ready\">ready</a> · <a href=\"/jwks.json\">keys</a></p>";
+
+pub fn page(admin: &Admin) -> LocalResponse {
+    let policy = admin.policy.load();
+    let status = admin.client.status();
+    let (name, revision) = policy.as_ref().map_or_else(
+        || ("none: everything is denied".to_owned(), "–".to_owned()),
+        |policy| (policy.policy.to_string(), policy.revision.clone()),
+    );
+    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let rows = [
+        ("Policy", name),
+        ("Config revision in force", revision),
+        ("Newer config refused", admin.refused.load().as_ref().map_or_else(|| "no".to_owned(), ToString::to_string)),
+        (
+            "Auth service",
+            status.trouble.map_or_else(|| status.connection.to_owned(), |why| format!("{}: {why}", status.connection)),
+        ),
+        ("Event stream open", yes(status.stream_open)),
+        ("Last event", status.last_event.unwrap_or_else(|| "–".to_owned())),
+        ("Cached answers hold without asking again", yes(status.lease_live)),
+        ("Cached answers", format!("{}, about {} KiB", status.entries, status.bytes >> 10)),
+        ("Pod", admin.pod_uid.clone()),
+        ("Version", env!("CARGO_PKG_VERSION").to_owned()),
+    ];
+    let mut html = String::from("<table>");
+    for (name, value) in rows {
+        let _ = write!(html, "<tr><th scope=\"row\">{name}</th><td>{}</td></tr>", escape(&value));
+    }
+    html.push_str("</table>");
+    html.push_str(LINKS);
+    pages::page(StatusCode::OK, "Cloakroom sidecar", &html)
+}

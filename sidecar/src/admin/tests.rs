@@ -1,0 +1,169 @@
+use cloakroom_protocol::injected::parse_probes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::runtime::Handle;
+
+use super::*;
+use crate::auth_client::Setup;
+use crate::auth_client::fake::FakeAuth;
+use crate::auth_client::workload_token::TokenSource;
+use crate::config::Policy;
+use crate::token_cache::Bounds;
+
+struct Fixture {
+    address: SocketAddr,
+    policy: Arc<CurrentPolicy>,
+    refused: Arc<Refused>,
+    phase: watch::Sender<Phase>,
+    fake: FakeAuth,
+    client: Arc<AuthClient>,
+}
+
+impl Fixture {
+    async fn new(probes: &str) -> Self {
+        let fake = FakeAuth::start().await;
+        let (policy, metrics, refused) =
+            (Arc::new(CurrentPolicy::empty()), Arc::<Metrics>::default(), Arc::new(Refused::empty()));
+        let client = AuthClient::start(Setup {
+            policy: policy.clone(),
+            metrics: metrics.clone(),
+            workload: TokenSource::Fixed("workload".into()),
+            sidecar: "pod-1".into(),
+            runtime: Handle::current(),
+            bounds: Bounds::default(),
+        });
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let admin = Admin {
+            client: client.clone(),
+            policy: policy.clone(),
+            metrics,
+            refused: refused.clone(),
+            phase: phases,
+            probes: parse_probes(probes).unwrap(),
+            pod_uid: "pod-1".into(),
+        };
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(serve(socket, Arc::new(admin)));
+        Self { address, policy, refused, phase, fake, client }
+    }
+
+    fn configure(&self) {
+        let config = crate::config::tests::config(&format!("http://{}", self.fake.address));
+        let policy = Arc::new(Policy::parse(config.to_string().as_bytes()).unwrap());
+        self.policy.store(Some(policy.clone()));
+        self.client.policy_changed(None, &policy);
+    }
+
+    async fn raw(&self, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.raw(format!("GET {path} HTTP/1.1\r\nHost: 10.0.0.7:15020\r\n\r\n").as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), body.to_owned())
+    }
+}
+
+#[tokio::test]
+async fn it_is_ready_once_it_has_a_config_auth_service_or_not() {
+    let mut f = Fixture::new("").await;
+    assert_eq!(f.get("/ready").await.0, 503);
+    assert_eq!(f.get("/healthz").await.0, 200);
+    f.refused.store(Some(Arc::new("format 9".into())));
+    assert!(f.get("/ready").await.1.contains("format 9"));
+    f.fake.stop();
+    f.configure();
+    assert_eq!(f.get("/ready").await.0, 200);
+    f.phase.send_replace(Phase::Draining);
+    assert_eq!(f.get("/ready").await.0, 503);
+}
+
+#[tokio::test]
+async fn apps_find_the_signing_keys_here_even_when_the_auth_service_is_gone() {
+    let mut f = Fixture::new("").await;
+    assert_eq!(f.get("/jwks.json").await.0, 503);
+    f.configure();
+    while f.client.jwks().is_none() {
+        tokio::task::yield_now().await;
+    }
+    f.fake.stop();
+    assert_eq!(f.get("/jwks.json").await, (200, r#"{"keys":[{"kty":"EC"}]}"#.to_owned()));
+}
+
+#[tokio::test]
+async fn metrics_and_the_page_show_what_is_going_on() {
+    let f = Fixture::new("").await;
+    f.configure();
+    let (status, metrics) = f.get("/metrics").await;
+    assert!(status == 200 && metrics.contains("# TYPE cloakroom_requests_total counter"));
+    f.refused.store(Some(Arc::new("<script>".into())));
+    let (status, page) = f.get("/").await;
+    assert!(status == 200 && page.contains("shop/web") && page.contains("&lt;script&gt;"), "{page}");
+}
+
+#[tokio::test]
+async fn only_declared_probes_are_replayed() {
+    let app = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = app.local_addr().unwrap().port();
+    let seen = tokio::spawn(async move {
+        let (mut stream, _) = app.accept().await.unwrap();
+        let mut head = vec![0; 1024];
+        let length = stream.read(&mut head).await.unwrap();
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        String::from_utf8(head[..length].to_vec()).unwrap()
+    });
+    let f = Fixture::new(&format!("web/readiness HTTP {port} 1 \"/healthz\"")).await;
+    for other in [
+        "/probe/web/liveness",
+        "/probe/web/readiness/x",
+        "/probe/other/readiness",
+        "/probe/",
+        "/probe/web",
+        "/probe/web%2Freadiness",
+    ] {
+        assert_eq!(f.get(other).await.0, 404, "{other}");
+    }
+    assert_eq!(f.get("/probe/web/readiness?port=22").await.0, 200);
+    let seen = seen.await.unwrap();
+    assert!(
+        seen.starts_with("GET /healthz HTTP/1.1\r\n") && seen.contains(&format!("\r\nHost: 10.0.0.7:{port}\r\n")),
+        "{seen}"
+    );
+    assert_eq!(f.get("/probe/web/readiness").await.0, 503, "the app is gone");
+}
+
+#[tokio::test]
+async fn the_log_level_is_set_from_inside() {
+    let f = Fixture::new("").await;
+    let put = |body: &str| format!("PUT /log-level HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    assert!(f.raw(put("error").as_bytes()).await.starts_with("HTTP/1.1 200"));
+    assert!(f.raw(put("loud").as_bytes()).await.starts_with("HTTP/1.1 400"));
+    let request = AdminRequest { method: "PUT".into(), path: "/log-level".into(), host: None, body: "debug".into() };
+    for outside in ["10.0.0.1:1", "[::ffff:10.0.0.1]:1", "[fd00::1]:1"] {
+        assert_eq!(set_log_level(&request, outside.parse().unwrap()).status, StatusCode::FORBIDDEN, "{outside}");
+    }
+}
+
+#[tokio::test]
+async fn odd_requests_get_an_answer_and_no_more() {
+    let f = Fixture::new("").await;
+    let huge = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(10_000));
+    for (request, status) in [
+        ("POST /ready HTTP/1.1\r\n\r\n", "405"),
+        ("GET /nothing HTTP/1.1\r\n\r\n", "404"),
+        ("\x16\x03\x01\r\n\r\n", "400"),
+        ("PUT /log-level HTTP/1.1\r\nContent-Length: 100000\r\n\r\n", "413"),
+        ("PUT /log-level HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "400"),
+        ("PUT /log-level HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "501"),
+        (huge.as_str(), "431"),
+    ] {
+        let answer = f.raw(request.as_bytes()).await;
+        assert!(answer.is_empty() || answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:.40?}: {answer}");
+    }
+}
