@@ -4,8 +4,9 @@
 pub mod http;
 pub mod status_page;
 
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -13,7 +14,7 @@ use ::http::{HeaderMap, HeaderValue, StatusCode};
 use bytes::Bytes;
 use cloakroom_protocol::injected::Probe;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use self::http::AdminRequest;
@@ -26,8 +27,11 @@ use crate::metrics::Metrics;
 use crate::probes;
 use crate::start::Refused;
 
-/// Kubelet, Prometheus and the pod's apps; whoever else comes, waits.
-const CONNECTIONS: usize = 64;
+/// Whoever opens more than these is turned away, so that nobody can keep kubelet out and so have the pod restarted.
+const CONNECTIONS: usize = 512;
+const CONNECTIONS_OF_ONE_ADDRESS: usize = 16;
+/// The pod's own apps, which fetch keys all at once.
+const CONNECTIONS_OF_THIS_POD: usize = 256;
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub struct Admin {
@@ -45,19 +49,54 @@ pub async fn serve(socket: TcpListener, admin: Arc<Admin>) {
         Ok(listener) => listener,
         Err(error) => return log::error("the admin port did not start", &[("error", &error)]),
     };
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let guests = Arc::<Guests>::default();
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
+                let Some(guest) = guests.clone().admit(peer.ip().to_canonical()) else { continue };
                 let admin = admin.clone();
                 tokio::spawn(async move {
                     admin.talk(stream, peer).await;
-                    drop(permit);
+                    drop(guest);
                 });
             }
             // Out of file descriptors, or gone already: neither may spin.
             Err(_) => sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+/// Who is being served, by address.
+#[derive(Default)]
+struct Guests(Mutex<HashMap<IpAddr, usize>>);
+
+struct Guest {
+    guests: Arc<Guests>,
+    address: IpAddr,
+}
+
+impl Guests {
+    fn admit(self: Arc<Self>, address: IpAddr) -> Option<Guest> {
+        let most = if address.is_loopback() { CONNECTIONS_OF_THIS_POD } else { CONNECTIONS_OF_ONE_ADDRESS };
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let total: usize = counts.values().sum();
+        if total >= CONNECTIONS || counts.get(&address).is_some_and(|count| *count >= most) {
+            return None;
+        }
+        *counts.entry(address).or_default() += 1;
+        drop(counts);
+        Some(Guest { guests: self, address })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut counts = self.guests.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::admin::{self, Admin};
 use crate::auth_client::workload_token::TokenSource;
 use crate::auth_client::{AuthClient, Setup};
 use crate::clock;
-use crate::config::file::{ConfigFileError, follow};
+use crate::config::file::{ConfigFileError, Follower};
 use crate::config::{CurrentPolicy, InvalidConfig, Policy};
 use crate::control::Control;
 use crate::listen::{self, Listen, Phase, Workers};
@@ -123,8 +123,11 @@ impl Sidecar {
             ConfigSource::InMemory(config) => keeper.put_in_force(Policy::compile(*config)?),
             ConfigSource::File(path) => {
                 // What is there already is in force before the first request.
-                keeper.found(crate::config::file::load(&path));
-                runtime.spawn(async move { follow(&path, |found| keeper.found(found)).await });
+                let mut follower = Follower::new(path);
+                if let Some(found) = follower.look() {
+                    keeper.found(found);
+                }
+                runtime.spawn(follower.follow(move |found| keeper.found(found)));
             }
         }
         if let Some(socket) = admin_socket {
@@ -228,9 +231,6 @@ impl ConfigKeeper {
         self.refused.store(None);
         let policy = Arc::new(policy);
         let before = self.policy.swap(Some(policy.clone()));
-        if before.as_ref().is_some_and(|before| before.revision == policy.revision) {
-            return;
-        }
         self.client.policy_changed(before.as_deref(), &policy);
         self.metrics.config_loads.inc();
         log::info("config in force", &[("policy", &policy.policy), ("revision", &policy.revision)]);

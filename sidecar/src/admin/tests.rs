@@ -167,3 +167,20 @@ async fn odd_requests_get_an_answer_and_no_more() {
         assert!(answer.is_empty() || answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:.40?}: {answer}");
     }
 }
+
+#[test]
+fn nobody_can_take_all_the_places() {
+    let guests = Arc::<Guests>::default();
+    let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+    let mut held: Vec<_> = (0..20).filter_map(|_| guests.clone().admit(address(1))).collect();
+    assert_eq!(held.len(), 16);
+    held.extend(guests.clone().admit(address(2)));
+    assert_eq!(held.len(), 17, "kubelet gets in");
+    held.remove(0);
+    assert!(guests.clone().admit(address(1)).is_some(), "whoever leaves makes room");
+    let many: Vec<_> =
+        (0..=255).flat_map(|last| [last; 16]).filter_map(|last| guests.clone().admit(address(last))).collect();
+    assert_eq!(many.len() + held.len(), 512);
+    drop((held, many));
+    assert!(guests.0.lock().unwrap().is_empty());
+}

@@ -128,7 +128,10 @@ impl Keeper {
                 }
                 continue;
             };
-            self.state.send_replace(State::Connecting);
+            // Once every address has failed nobody waits for the next attempt, until one succeeds.
+            if failed == 0 {
+                self.state.send_replace(State::Connecting);
+            }
             let address = endpoint.addresses[at % endpoint.addresses.len()];
             match timeout(CONNECT_TIMEOUT, connect(&endpoint, address)).await.unwrap_or(Err(ConnectError::Timeout)) {
                 Ok((sender, driver)) => {

@@ -157,4 +157,22 @@ mod tests {
         assert_eq!(result, Err(Broken::TooLong));
         assert!(parser.line.len() <= MAX_LINE);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_arrives_memory_is_bounded_and_cuts_make_no_difference(
+            bytes in proptest::collection::vec(proptest::prop_oneof![
+                proptest::sample::select(b"event: data: id: 1-0\r\n\n\n: {}".to_vec()), proptest::num::u8::ANY,
+            ], 0..400),
+            cut in 0..400_usize,
+        ) {
+            let (mut whole, mut parts) = (Parser::default(), Parser::default());
+            let (mut out_whole, mut out_parts) = (Vec::new(), Vec::new());
+            let cut = cut.min(bytes.len());
+            let first = whole.push(&bytes, &mut out_whole);
+            let second = parts.push(&bytes[..cut], &mut out_parts).and_then(|()| parts.push(&bytes[cut..], &mut out_parts));
+            proptest::prop_assert_eq!(first, second);
+            proptest::prop_assert_eq!(out_whole, out_parts);
+        }
+    }
 }

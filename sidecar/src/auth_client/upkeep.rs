@@ -18,6 +18,7 @@ const REPORT_AT_ONCE: usize = 1000;
 /// may a stream go on for ever when nobody could tell us of its revocation.
 const STREAM_GRACE: Duration = Duration::from_secs(60);
 const JWKS_AGAIN: Duration = Duration::from_secs(1);
+const JWKS_ATTEMPTS: u32 = 10;
 
 impl AuthClient {
     pub(super) async fn keep_up(self: Arc<Self>) {
@@ -39,6 +40,9 @@ impl AuthClient {
             count = count.wrapping_add(1);
             if count.is_multiple_of(REPORT_EVERY) {
                 self.report(&mut unreported).await;
+                if self.jwks.load().is_none() {
+                    self.refresh_jwks();
+                }
             }
         }
     }
@@ -87,7 +91,7 @@ impl AuthClient {
     pub(super) fn refresh_jwks(&self) {
         let Some(this) = self.this.upgrade() else { return };
         self.runtime.spawn(async move {
-            for _ in 0..10 {
+            for _ in 0..JWKS_ATTEMPTS {
                 let Some(policy) = this.policy.load_full() else { return };
                 match this.calls.jwks(&policy).await {
                     Ok(jwks) => return this.jwks.store(Some(Arc::new(jwks))),

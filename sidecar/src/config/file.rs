@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{InvalidConfig, Policy};
@@ -23,33 +23,46 @@ pub enum ConfigFileError {
     Invalid(#[from] InvalidConfig),
 }
 
-/// Calls `found` with what the file says: once at the start, and whenever it changed since. A file that cannot be read is tried
-/// again at every tick, a refused one when it changes.
-pub async fn follow(path: &Path, mut found: impl FnMut(Result<Policy, ConfigFileError>)) {
-    let mut seen = None;
-    let mut failed = None;
-    loop {
-        match version(path) {
+/// Looks at the file when asked to, and tells what is new about it.
+pub struct Follower {
+    path: PathBuf,
+    seen: Option<Version>,
+    missing: Option<io::ErrorKind>,
+}
+
+impl Follower {
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, seen: None, missing: None }
+    }
+
+    /// What the file says, if that was not told before. A file that cannot be read is tried again each time, a refused one when it changed.
+    pub fn look(&mut self) -> Option<Result<Policy, ConfigFileError>> {
+        match version(&self.path) {
+            Ok(version) if self.seen == Some(version) => None,
             Ok(version) => {
-                if seen != Some(version) {
-                    seen = Some(version);
-                    failed = None;
-                    found(load(path));
-                }
+                (self.seen, self.missing) = (Some(version), None);
+                Some(load(&self.path))
             }
+            Err(error) if self.missing == Some(error.kind()) => None,
             Err(error) => {
-                seen = None;
-                if failed != Some(error.kind()) {
-                    failed = Some(error.kind());
-                    found(Err(error.into()));
-                }
+                (self.seen, self.missing) = (None, Some(error.kind()));
+                Some(Err(error.into()))
             }
         }
-        tokio::time::sleep(POLL).await;
+    }
+
+    /// Runs for as long as the process does.
+    pub async fn follow(mut self, found: impl Fn(Result<Policy, ConfigFileError>)) {
+        loop {
+            tokio::time::sleep(POLL).await;
+            if let Some(news) = self.look() {
+                found(news);
+            }
+        }
     }
 }
 
-pub fn load(path: &Path) -> Result<Policy, ConfigFileError> {
+fn load(path: &Path) -> Result<Policy, ConfigFileError> {
     let mut json = Vec::new();
     File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut json)?;
     if json.len() as u64 > MAX_BYTES {
@@ -80,12 +93,11 @@ fn version(path: &Path) -> io::Result<Version> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::sync::mpsc;
 
     use super::*;
     use crate::config::tests::config;
 
-    struct Volume(std::path::PathBuf);
+    struct Volume(PathBuf);
 
     /// A directory as kubelet makes it: `config.json` → `..data/config.json`, `..data` → a directory per content.
     impl Volume {
@@ -112,35 +124,25 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_swapped_volume_is_noticed_and_a_missing_file_is_waited_for() {
+    #[test]
+    fn a_swapped_volume_is_noticed_and_a_missing_file_is_waited_for() {
         let volume = Volume::new("follow");
-        let path = volume.0.join("config.json");
-        let (send, receive) = mpsc::channel();
-        let task = tokio::spawn(async move {
-            follow(&path, |found| send.send(found.map(|policy| policy.revision)).unwrap()).await;
-        });
-        let tick = || tokio::time::sleep(Duration::from_millis(300));
+        let mut follower = Follower::new(volume.0.join("config.json"));
+        let mut look = || follower.look().map(|found| found.map(|policy| policy.revision).ok());
 
-        tick().await;
-        assert!(receive.try_recv().unwrap().is_err(), "no file yet");
-        tick().await;
-        assert!(receive.try_recv().is_err(), "the same trouble is told once");
-
-        volume.swap("a", &config("http://127.0.0.1:1").to_string());
-        tick().await;
-        assert_eq!(receive.try_recv().unwrap().unwrap(), "r1");
-
+        assert_eq!(look(), Some(None), "no file yet");
+        assert_eq!(look(), None, "the same trouble is told once");
+        let good = config("http://127.0.0.1:1").to_string();
+        volume.swap("a", &good);
+        assert_eq!(look(), Some(Some("r1".into())));
+        assert_eq!(look(), None, "nothing changed");
         volume.swap("b", "{}");
-        tick().await;
-        assert!(receive.try_recv().unwrap().is_err());
-
-        volume.swap("c", &config("http://127.0.0.1:1").to_string().replace("\"r1\"", "\"r2\""));
-        tick().await;
-        assert_eq!(receive.try_recv().unwrap().unwrap(), "r2");
-        tick().await;
-        assert!(receive.try_recv().is_err(), "nothing changed");
-        task.abort();
+        assert_eq!(look(), Some(None));
+        assert_eq!(look(), None, "a refused config is not read again");
+        volume.swap("c", &good.replace("\"r1\"", "\"r2\""));
+        assert_eq!(look(), Some(Some("r2".into())));
+        fs::write(volume.0.join("c/config.json"), good.replace("\"r1\"", "\"r33\"")).unwrap();
+        assert_eq!(look(), Some(Some("r33".into())), "rewritten in place");
     }
 
     #[test]
