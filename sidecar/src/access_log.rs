@@ -21,7 +21,6 @@ pub struct Entry<'e> {
     /// Canonical where there is one; never with a query.
     pub path: &'e str,
     pub client: &'e dyn Display,
-    pub status: u16,
     /// Id of the session, grant or key, if there is an identity.
     pub session: Option<&'e str>,
     pub outcome: Outcome<'e>,
@@ -29,7 +28,8 @@ pub struct Entry<'e> {
 
 pub enum Outcome<'e> {
     Passed,
-    Denied(&'e dyn Display),
+    /// With the status that the client got.
+    Denied(&'e dyn Display, u16),
     /// Shadow mode let pass what would have been denied.
     WouldDeny(&'e dyn Display),
     /// The app's answer had the JWT in it.
@@ -47,11 +47,11 @@ impl AccessLog {
     }
 
     pub fn write(&mut self, entry: &Entry<'_>) {
-        let (message, reason): (_, Option<&dyn Display>) = match &entry.outcome {
-            Outcome::Passed => ("passed", None),
-            Outcome::Denied(reason) => ("denied", Some(*reason)),
-            Outcome::WouldDeny(reason) => ("would deny", Some(*reason)),
-            Outcome::Leaked => ("replaced the JWT in a response", None),
+        let (message, reason, status): (_, Option<&dyn Display>, _) = match &entry.outcome {
+            Outcome::Passed => ("passed", None, None),
+            Outcome::Denied(reason, status) => ("denied", Some(*reason), Some(*status)),
+            Outcome::WouldDeny(reason) => ("would deny", Some(*reason), None),
+            Outcome::Leaked => ("replaced the JWT in a response", None, None),
         };
         let line = serde_json::json!({
             "time": clock::rfc3339(clock::unix_now()),
@@ -59,7 +59,7 @@ impl AccessLog {
             "message": message,
             "decision_id": entry.decision_id,
             "reason": reason.map(ToString::to_string),
-            "status": entry.status,
+            "status": status,
             "method": entry.method,
             "path": entry.path,
             "client": entry.client.to_string(),
@@ -116,9 +116,8 @@ mod tests {
             method: "GET",
             path: "/\"\n{",
             client: &"10.0.0.1",
-            status: 403,
             session: Some("id"),
-            outcome: Outcome::Denied(&"a rule denies this"),
+            outcome: Outcome::Denied(&"a rule denies this", 403),
         };
         log.write(&entry);
         drop(log);

@@ -20,6 +20,7 @@ use std::task::Poll;
 
 use tokio::net::TcpStream;
 
+use crate::http2;
 use crate::request::forward::Peer;
 use crate::worker::Worker;
 use crate::worker::deadlines::Deadline;
@@ -35,6 +36,8 @@ pub struct Connection {
     pub app_port: u16,
     pub worker: Rc<Worker>,
     pub deadline: Deadline,
+    /// A request came over it, so that it will not turn out to be HTTP/2.
+    spoke_http1: bool,
 }
 
 /// Before any policy says otherwise.
@@ -45,7 +48,7 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub async fn serve(stream: TcpStream, peer: IpAddr, app_port: u16, worker: Rc<Worker>) {
     let deadline = worker.deadlines.register();
-    let mut connection = Connection { stream, peer: Peer::new(peer), app_port, worker, deadline };
+    let mut connection = Connection { stream, peer: Peer::new(peer), app_port, worker, deadline, spoke_http1: false };
     connection.worker.open.set(connection.worker.open.get() + 1);
     connection.worker.runtime.metrics.connections.inc();
     connection.run().await;
@@ -72,11 +75,10 @@ impl Connection {
             Poll::Ready(())
         })
         .await;
-        let mut first = true;
         while self.wait().await {
             // Boxed, so that an idle connection does not carry the room that a request needs.
-            match Box::pin(self.active(first)).await {
-                Next::Idle => first = false,
+            match Box::pin(self.active()).await {
+                Next::Idle => {}
                 Next::Close => return,
             }
         }
@@ -94,25 +96,24 @@ impl Connection {
         .await
     }
 
-    async fn active(&mut self, first: bool) -> Next {
+    async fn active(&mut self) -> Next {
         let mut input = self.worker.buffers.small();
         let mut output = self.worker.buffers.text();
-        let next = self.requests(&mut input, &mut output, first).await;
+        let next = self.requests(&mut input, &mut output).await;
         self.worker.buffers.give_back(input);
         self.worker.buffers.give_back_text(output);
         next
     }
 
     /// One request after the other, as long as there are bytes of a next one.
-    async fn requests(&mut self, input: &mut Buffer, output: &mut Vec<u8>, first: bool) -> Next {
-        let mut begins = first;
+    async fn requests(&mut self, input: &mut Buffer, output: &mut Vec<u8>) -> Next {
         loop {
-            match self.read_head(input, begins).await {
+            match self.read_head(input).await {
                 Head::Complete => {}
                 Head::Nothing => return Next::Idle,
                 Head::Gone => return Next::Close,
                 Head::Http2 => {
-                    self.refuse(Unreadable::Version, output).await;
+                    http2::serve(self, input).await;
                     return Next::Close;
                 }
                 Head::Unreadable(unreadable) => {
@@ -120,7 +121,7 @@ impl Connection {
                     return Next::Close;
                 }
             }
-            begins = false;
+            self.spoke_http1 = true;
             output.clear();
             match Exchange::new(self, input, output).run().await {
                 Ending::KeepAlive if input.is_empty() => return Next::Idle,
@@ -135,7 +136,7 @@ impl Connection {
     }
 
     /// Reads until the head is whole; whether it is a good one is judged later.
-    async fn read_head(&mut self, input: &mut Buffer, first: bool) -> Head {
+    async fn read_head(&mut self, input: &mut Buffer) -> Head {
         let limit = self.head_limit();
         let mut searched = 0;
         let mut timed = false;
@@ -146,11 +147,7 @@ impl Connection {
                 searched = 0;
             }
             let filled = input.filled();
-            if first
-                && !filled.is_empty()
-                && filled[..filled.len().min(HTTP2_PREFACE.len())]
-                    == HTTP2_PREFACE[..filled.len().min(HTTP2_PREFACE.len())]
-            {
+            if !self.spoke_http1 && may_be_http2(filled) {
                 if filled.len() >= HTTP2_PREFACE.len() {
                     return Head::Http2;
                 }
@@ -194,11 +191,11 @@ impl Connection {
         }
     }
 
-    fn idle_seconds(&self) -> u64 {
+    pub(crate) fn idle_seconds(&self) -> u64 {
         self.worker.runtime.policy.load().as_ref().map_or(DEFAULT_IDLE_SECONDS, |policy| policy.limits.idle_timeout)
     }
 
-    fn head_limit(&self) -> usize {
+    pub(crate) fn head_limit(&self) -> usize {
         let policy = self.worker.runtime.policy.load();
         policy.as_ref().map_or(DEFAULT_HEAD_BYTES, |policy| {
             usize::try_from(policy.limits.request_headers).unwrap_or(DEFAULT_HEAD_BYTES)
@@ -220,6 +217,12 @@ fn has_end(filled: &[u8], searched: usize) -> bool {
     let from = searched.saturating_sub(3);
     memchr::memchr_iter(b'\n', &filled[from..])
         .any(|at| matches!(&filled[from + at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+}
+
+/// Begins as HTTP/2 does, as far as it goes; no HTTP/1 request has that much in common with it.
+fn may_be_http2(filled: &[u8]) -> bool {
+    let common = filled.len().min(HTTP2_PREFACE.len());
+    common > 0 && filled[..common] == HTTP2_PREFACE[..common]
 }
 
 /// Which part of the head it is that is too large.

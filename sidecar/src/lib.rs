@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod http1;
+pub mod http2;
 pub mod identity;
 pub mod intercept;
 pub mod lease;

@@ -4,6 +4,7 @@ pub mod cleanse;
 pub mod credential;
 pub mod decide;
 pub mod forward;
+pub mod gate;
 pub mod hand_back;
 pub mod head;
 pub mod rescue;

@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::http1::Connection;
 use crate::http1::buffer::Buffer;
-use crate::http1::exchange::Forwarding;
 use crate::http1::io::{Limits, fill, write_all};
+use crate::request::gate::Forwarding;
 use crate::upstream::Upstream;
 
 /// Only after the app's 101 has been passed on. What the client sent ahead of it waits in `input`.

@@ -10,6 +10,7 @@ use crate::access_log::AccessLog;
 use crate::authority::Authority;
 use crate::config::CurrentPolicy;
 use crate::http1::buffer::Buffers;
+use crate::http2::Channels;
 use crate::metrics::Metrics;
 use crate::upstream::Pool;
 use deadlines::Deadlines;
@@ -29,6 +30,7 @@ pub struct Worker {
     pub deadlines: Deadlines,
     pub buffers: Buffers,
     pub pool: Pool,
+    pub channels: Channels,
     pub log: RefCell<AccessLog>,
     /// Unix seconds, as of the last tick.
     now: Cell<u64>,
@@ -48,6 +50,7 @@ impl Worker {
             deadlines: Deadlines::default(),
             buffers: Buffers::default(),
             pool: Pool::default(),
+            channels: Channels::default(),
             log: RefCell::new(log),
             draining: Cell::new(false),
             decisions: Cell::new(0),

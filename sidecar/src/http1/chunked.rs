@@ -50,6 +50,11 @@ impl ChunkedDecoder {
         self.state == State::Done
     }
 
+    /// Takes a [`Piece::Trailers`] back, which is then given again.
+    pub fn again(&mut self) {
+        self.state = State::Trailers;
+    }
+
     pub fn next(&mut self, input: &[u8]) -> Result<Piece, BadChunk> {
         let mut at = 0;
         while let Some(&byte) = input.get(at) {

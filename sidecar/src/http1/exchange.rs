@@ -5,9 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
 
-use cloakroom_protocol::token::OpaqueToken;
 use tokio::io::AsyncWrite as _;
 
 use super::buffer::Buffer;
@@ -17,16 +15,13 @@ use super::relay::{Relay, RelayError, Relayed};
 use super::request_body::{PumpError, RequestBody};
 use super::unreadable::Unreadable;
 use super::{Connection, local, request_head, too_large};
-use crate::access_log::{self, Entry};
-use crate::authority::{Exchanged, StepUp, Unavailable};
 use crate::config::Policy;
-use crate::identity::Identity;
 use crate::local_response::LocalResponse;
-use crate::metrics::Outcome;
-use crate::request::forward::{self, Framing};
-use crate::request::head::{Protocol, RequestHead};
+use crate::request::Answer;
+use crate::request::forward::Framing;
+use crate::request::gate::{Forwarding, Gate, Reading, Step};
+use crate::request::head::Protocol;
 use crate::request::rescue::{self, Failure, Manner};
-use crate::request::{Bench, Denied, Judgement, Passed, judge, to_owned_head};
 use crate::upgrade;
 use crate::upstream::{self, Upstream, UpstreamError};
 
@@ -44,48 +39,6 @@ pub struct Exchange<'e> {
     connection: &'e mut Connection,
     input: &'e mut Buffer,
     output: &'e mut Vec<u8>,
-}
-
-/// An admitted request whose head for the app stands in `output`.
-pub struct Forwarding {
-    pub policy: Arc<Policy>,
-    pub reading: Reading,
-    /// The client wants the protocol switched, and may.
-    pub upgrade: bool,
-    pub manner: Manner,
-    pub identity: Option<Arc<Identity>>,
-    pub token: Option<OpaqueToken>,
-    /// RFC 9110 §9.2.2
-    idempotent: bool,
-    pub began: Instant,
-    pub method: String,
-    pub path: String,
-}
-
-enum Step {
-    Forward(Box<Forwarding>),
-    Ask(OpaqueToken, cloakroom_protocol::sidecar_config::Outage),
-    Own(Box<RequestHead>, Option<OpaqueToken>, Reading),
-    Refuse(Box<Refused>),
-}
-
-struct Refused {
-    failure: Failure,
-    manner: Manner,
-    origin: String,
-    decision_id: String,
-    sign_in: Option<(RequestHead, StepUp)>,
-    reading: Option<Reading>,
-}
-
-/// What any answer must know of the request.
-#[derive(Clone, Copy)]
-pub struct Reading {
-    head_length: usize,
-    framing: Framing,
-    pub keep_alive: bool,
-    pub to_head: bool,
-    pub protocol: Protocol,
 }
 
 impl<'e> Exchange<'e> {
@@ -106,27 +59,32 @@ impl<'e> Exchange<'e> {
                 Step::Ask(token, outage) => answer = Some(authority.exchange(&token, outage).await),
                 Step::Own(head, token, reading) => {
                     let response = authority.own_path(&head, self.connection.app_port, token).await;
-                    self.connection.worker.runtime.metrics.requests.of(Outcome::OwnPath).inc();
                     return self.answer(&response, reading).await;
                 }
-                Step::Refuse(refused) => return self.refuse(*refused).await,
+                Step::Refuse(refused) => {
+                    let response = self.connection.gate(&policy).settle(&refused).await;
+                    return match refused.reading {
+                        Some(reading) => self.answer(&response, reading).await,
+                        None => self.say_last(&response).await,
+                    };
+                }
             }
         }
     }
 
     /// Everything that needs no waiting, from bytes to the head for the app.
-    fn step(&mut self, policy: &Arc<Policy>, answer: Option<Result<Exchanged, Unavailable>>) -> Step {
-        let Connection { peer, worker, .. } = &*self.connection;
+    fn step(&mut self, policy: &Arc<Policy>, answer: Option<Answer>) -> Step {
+        let gate = self.connection.gate(policy);
         let mut store = request_head::field_store();
         let message = match request_head::parse(self.input.filled(), &mut store) {
             Ok(Some(message)) => message,
-            Ok(None) => return unread(Unreadable::CutOff.into(), worker.new_decision()),
-            Err(unreadable) => return unread(unreadable.into(), worker.new_decision()),
+            Ok(None) => return gate.unread(Unreadable::CutOff.into()),
+            Err(unreadable) => return gate.unread(unreadable.into()),
         };
         if let Ok(limit) = usize::try_from(policy.limits.request_headers)
             && message.length > limit
         {
-            return unread(too_large(self.input.filled(), limit).into(), worker.new_decision());
+            return gate.unread(too_large(self.input.filled(), limit).into());
         }
         let reading = Reading {
             head_length: message.length,
@@ -135,34 +93,7 @@ impl<'e> Exchange<'e> {
             to_head: message.head.method == "HEAD",
             protocol: message.head.protocol,
         };
-        let bench = Bench { policy, authority: &*worker.runtime.authority, peer, now: worker.now() };
-        match judge(&message.head, bench, answer) {
-            Judgement::Ask { token, outage } => Step::Ask(token, outage),
-            Judgement::Own(cleansed, token) => {
-                let client = forward::client(&cleansed, peer, policy);
-                match to_owned_head(&cleansed, client, worker.new_decision()) {
-                    Ok(head) => Step::Own(Box::new(head), token, reading),
-                    Err(failure) => unread(failure, worker.new_decision()),
-                }
-            }
-            Judgement::Denied(denied) => refusal(*denied, &message.head, reading, self.connection, policy),
-            Judgement::Forward(passed) => {
-                if let Framing::Length(length) = message.framing
-                    && length > policy.limits.request_body
-                {
-                    let Passed { admitted, manner, .. } = *passed;
-                    let failure = Unreadable::BodyTooLarge.into();
-                    let denied = Denied {
-                        failure,
-                        manner,
-                        identity: admitted.identity().cloned(),
-                        cleansed: Some(admitted.into_cleansed()),
-                    };
-                    return refusal(denied, &message.head, reading, self.connection, policy);
-                }
-                Step::Forward(Box::new(admit(*passed, reading, self.connection, policy, self.output)))
-            }
-        }
+        gate.step(&message.head, reading, answer, self.output)
     }
 
     async fn forward(&mut self, forwarding: &Forwarding) -> Ending {
@@ -187,7 +118,7 @@ impl<'e> Exchange<'e> {
                 self.connection.worker.runtime.metrics.upgraded.dec();
                 Ending::Cut
             }
-            Err(RelayError::Unanswered(failure)) => self.fail(forwarding, failure).await,
+            Err(RelayError::Unanswered(failure)) => self.fail(forwarding, &failure).await,
             Err(RelayError::CutShort) => Ending::Cut,
         };
         self.connection.worker.buffers.give_back(reply);
@@ -204,12 +135,12 @@ impl<'e> Exchange<'e> {
         let retriable = forwarding.idempotent;
         let mut upstream = open(self.connection, retriable).await?;
         loop {
-            let Connection { worker, deadline, stream, app_port, .. } = &mut *self.connection;
+            let Connection { worker, deadline, stream, app_port, peer, .. } = &mut *self.connection;
             let limits = Limits { worker, deadline };
             let body = &self.input.filled()[..length];
             let done = Cell::new(true);
             let sent = write_both(&mut upstream.stream, self.output, body, limits).await;
-            let mut relay = Relay { limits, forwarding, reply, silent: true, request_done: &done };
+            let mut relay = Relay { limits, forwarding, reply, silent: true, request_done: &done, peer };
             // A failed write does not mean that there is no answer: apps refuse and close.
             let first = relay.await_reply(&mut upstream.stream).await;
             match first {
@@ -231,7 +162,7 @@ impl<'e> Exchange<'e> {
     /// Body and answer at the same time: apps may answer before they have read everything, and clients may wait for `100 Continue`.
     async fn forward_streaming(&mut self, forwarding: &Forwarding, reply: &mut Buffer) -> Result<Relayed, RelayError> {
         let mut upstream = open(self.connection, false).await?;
-        let Connection { worker, deadline, stream, app_port, .. } = &mut *self.connection;
+        let Connection { worker, deadline, stream, app_port, peer, .. } = &mut *self.connection;
         let limits = Limits { worker, deadline };
         let mut body = match forwarding.reading.framing {
             Framing::Length(length) => RequestBody::Length(length),
@@ -245,7 +176,7 @@ impl<'e> Exchange<'e> {
         let (mut from_app, mut to_app) = upstream.stream.split();
         write_all(&mut to_app, self.output, limits).await.map_err(UpstreamError::from)?;
         self.output.clear();
-        let mut relay = Relay { limits, forwarding, reply, silent: true, request_done: &done };
+        let mut relay = Relay { limits, forwarding, reply, silent: true, request_done: &done, peer };
         let output = &mut *self.output;
         let outcome = {
             let mut pumping =
@@ -278,51 +209,21 @@ impl<'e> Exchange<'e> {
     }
 
     /// A failure after the request was admitted.
-    async fn fail(&mut self, forwarding: &Forwarding, failure: Failure) -> Ending {
-        let decision_id = self.connection.worker.new_decision();
-        log(
-            self.connection,
-            &failure,
-            &decision_id,
-            &forwarding.method,
-            &forwarding.path,
-            forwarding.identity.as_deref(),
-        );
-        let response = rescue::respond(&failure, forwarding.manner, "", &decision_id);
+    async fn fail(&mut self, forwarding: &Forwarding, failure: &Failure) -> Ending {
+        let response = self.connection.gate(&forwarding.policy).fail(forwarding, failure);
         self.connection.deadline.allow(&self.connection.worker.deadlines, forwarding.policy.limits.idle_timeout);
         self.write_local(&response, forwarding.reading.to_head, true).await;
-        Ending::Linger
-    }
-
-    async fn refuse(&mut self, refused: Refused) -> Ending {
-        let mut failure = refused.failure;
-        let mut response = None;
-        if let Some((head, step_up)) = refused.sign_in {
-            let authority = Arc::clone(&self.connection.worker.runtime.authority);
-            match authority.start_sign_in(&head, step_up).await {
-                Ok(redirect) => {
-                    self.connection.worker.runtime.metrics.requests.of(Outcome::SentToSignIn).inc();
-                    response = Some(redirect);
-                }
-                Err(unavailable) => failure = unavailable.into(),
-            }
-        }
-        let response = response.unwrap_or_else(|| {
-            self.connection.worker.runtime.metrics.requests.of(rescue::outcome(&failure)).inc();
-            rescue::respond(&failure, refused.manner, &refused.origin, &refused.decision_id)
-        });
-        if let Some(reading) = refused.reading {
-            return self.answer(&response, reading).await;
-        }
-        self.write_local(&response, false, true).await;
         Ending::Linger
     }
 
     async fn refuse_all(&mut self, failure: &Failure) -> Ending {
         let decision_id = self.connection.worker.new_decision();
         self.connection.worker.runtime.metrics.requests.of(rescue::outcome(failure)).inc();
-        let response = rescue::respond(failure, Manner::default(), "", &decision_id);
-        self.write_local(&response, false, true).await;
+        self.say_last(&rescue::respond(failure, Manner::default(), "", &decision_id)).await
+    }
+
+    async fn say_last(&mut self, response: &LocalResponse) -> Ending {
+        self.write_local(response, false, true).await;
         Ending::Linger
     }
 
@@ -365,122 +266,11 @@ async fn open(connection: &Connection, retriable: bool) -> Result<Upstream, Upst
     }
 }
 
-fn unread(failure: Failure, decision_id: String) -> Step {
-    let refused = Refused {
-        failure,
-        manner: Manner::default(),
-        origin: String::new(),
-        decision_id,
-        sign_in: None,
-        reading: None,
-    };
-    Step::Refuse(Box::new(refused))
-}
-
-fn refusal(
-    denied: Denied<'_>,
-    head: &crate::request::head::Head<'_>,
-    reading: Reading,
-    connection: &Connection,
-    policy: &Policy,
-) -> Step {
-    let Denied { failure, manner, cleansed, identity } = denied;
-    let decision_id = connection.worker.new_decision();
-    let path = cleansed.as_ref().map_or(head.path, |cleansed| cleansed.path.forwarded());
-    log(connection, &failure, &decision_id, head.method, path, identity.as_deref());
-    let origin = cleansed.as_ref().map(|cleansed| forward::Outside::of(cleansed).origin()).unwrap_or_default();
-    let sign_in = cleansed.as_ref().and_then(|cleansed| {
-        let step_up = rescue::sign_in(&failure, manner)?;
-        let client = forward::client(cleansed, &connection.peer, policy);
-        Some((to_owned_head(cleansed, client, decision_id.clone()).ok()?, step_up))
-    });
-    Step::Refuse(Box::new(Refused { failure, manner, origin, decision_id, sign_in, reading: Some(reading) }))
-}
-
-/// The only way to a [`Forwarding`]: the head for the app is written from what was admitted.
-fn admit(
-    passed: Passed<'_>,
-    reading: Reading,
-    connection: &Connection,
-    policy: &Arc<Policy>,
-    output: &mut Vec<u8>,
-) -> Forwarding {
-    let Passed { admitted, token, manner, shadowed } = passed;
-    let head = &admitted.cleansed().head;
-    let path = admitted.cleansed().path.forwarded();
-    let metrics = &connection.worker.runtime.metrics;
-    metrics.requests.of(if admitted.identity().is_some() { Outcome::Authenticated } else { Outcome::Anonymous }).inc();
-    if let Some(failure) = &shadowed {
-        metrics.shadow_denials.inc();
-        write_log(
-            connection,
-            head.method,
-            path,
-            &connection.worker.new_decision(),
-            0,
-            admitted.identity().map(|i| &**i),
-            access_log::Outcome::WouldDeny(failure),
-        );
-    } else if access_log::logs_everything() {
-        write_log(
-            connection,
-            head.method,
-            path,
-            &connection.worker.new_decision(),
-            0,
-            admitted.identity().map(|i| &**i),
-            access_log::Outcome::Passed,
-        );
-    }
-    output.clear();
-    forward::write_head(&admitted, reading.framing, &connection.peer, policy, output);
-    Forwarding {
-        policy: Arc::clone(policy),
-        reading,
-        upgrade: head.upgrade,
-        manner,
-        idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
-        began: Instant::now(),
-        method: head.method.to_owned(),
-        path: path.to_owned(),
-        identity: admitted.identity().cloned(),
-        token,
-    }
-}
-
-fn log(
-    connection: &Connection,
-    failure: &Failure,
-    decision_id: &str,
-    method: &str,
-    path: &str,
-    identity: Option<&Identity>,
-) {
-    let status = rescue::status(failure);
-    write_log(connection, method, path, decision_id, status, identity, access_log::Outcome::Denied(failure));
-}
-
-fn write_log(
-    connection: &Connection,
-    method: &str,
-    path: &str,
-    decision_id: &str,
-    status: u16,
-    identity: Option<&Identity>,
-    outcome: access_log::Outcome<'_>,
-) {
-    connection.worker.log.borrow_mut().write(&Entry {
-        decision_id,
-        method,
-        path,
-        client: &connection.peer.text,
-        status,
-        session: identity.map(|identity| identity.id.as_str()),
-        outcome,
-    });
-}
-
 impl Connection {
+    pub(crate) fn gate<'g>(&'g self, policy: &'g Arc<Policy>) -> Gate<'g> {
+        Gate { worker: &self.worker, peer: &self.peer, policy }
+    }
+
     /// Bytes that are no request.
     pub(super) async fn refuse(&mut self, unreadable: Unreadable, output: &mut Vec<u8>) {
         let mut nothing = Buffer::default();

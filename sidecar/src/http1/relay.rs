@@ -9,15 +9,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::buffer::{Buffer, LARGE};
 use super::chunked::{ChunkedDecoder, Piece, trailer_fields};
-use super::exchange::Forwarding;
 use super::io::{Limits, fill, fill_now, write_both};
 use super::local::write_status;
 use super::reply_head::{self, InvalidReply, MAX_REPLY_HEAD, ReplyFraming};
 use super::request_head::field_store;
-use crate::access_log;
-use crate::request::forward::{write_field, write_length, write_text};
-use crate::request::hand_back::leak_guard::LeakGuard;
-use crate::request::hand_back::{self, HandBackError, Wishes};
+use crate::request::forward::{Peer, write_field, write_length, write_text};
+use crate::request::gate::Forwarding;
+use crate::request::hand_back::{self, Wishes};
 use crate::request::head::Protocol;
 use crate::request::rescue::Failure;
 use crate::upstream::{Upstream, UpstreamError};
@@ -30,6 +28,7 @@ pub struct Relay<'r> {
     pub reply: &'r mut Buffer,
     /// Nothing was sent to the client yet.
     pub silent: bool,
+    pub peer: &'r Peer,
     /// The app has the whole request; else the connection cannot go on after this answer.
     pub request_done: &'r Cell<bool>,
 }
@@ -125,7 +124,7 @@ impl Relay<'_> {
                     return Ok(Ended::Switched);
                 }
                 Some(Digested::Wishes(wishes)) => {
-                    self.grant(wishes).await?;
+                    self.forwarding.grant(self.limits.worker, wishes).await?;
                     granted = true;
                 }
                 Some(Digested::Final(plan, event_stream)) => break (plan, event_stream),
@@ -172,16 +171,13 @@ impl Relay<'_> {
         let close = !goes_on || self.limits.worker.is_draining();
         if !(interim && forwarding.reading.protocol == Protocol::Http10) {
             write_status(message.status, message.reason, out);
-            let guard = match (&forwarding.identity, &forwarding.token) {
-                (Some(identity), Some(token)) => LeakGuard::new(&identity.jwt, token),
-                _ => None,
-            };
+            let guard = forwarding.leak_guard();
             let sources = &forwarding.policy.token_sources;
             let leaks = hand_back::each_field(message.fields, guard.as_ref(), sources, |name, value| {
                 write_field(name.as_bytes(), value, out);
             });
             if leaks > 0 {
-                self.report_leak(message.status);
+                forwarding.report_leak(self.limits.worker, self.peer);
             }
             if message.status == 101 {
                 write_switch(message.fields, out);
@@ -226,35 +222,6 @@ impl Relay<'_> {
             self.reply.grow(MAX_REPLY_HEAD);
         }
         self.await_reply(from).await
-    }
-
-    async fn grant(&mut self, wishes: Wishes) -> Result<(), HandBackError> {
-        let (Some(identity), Some(token)) = (&self.forwarding.identity, &self.forwarding.token) else {
-            // Signing out where nobody is signed in is done already.
-            return if wishes.session.is_some() { Err(HandBackError::NoSession) } else { Ok(()) };
-        };
-        let authority = &self.limits.worker.runtime.authority;
-        if let Some(patch) = wishes.session {
-            authority.commit_session(token, identity, patch).await?;
-        }
-        if let Some(scope) = wishes.logout {
-            authority.sign_out(token, scope).await?;
-        }
-        Ok(())
-    }
-
-    fn report_leak(&self, status: u16) {
-        let worker = self.limits.worker;
-        worker.runtime.metrics.jwt_leaks.inc();
-        worker.log.borrow_mut().write(&access_log::Entry {
-            decision_id: &worker.new_decision(),
-            method: &self.forwarding.method,
-            path: &self.forwarding.path,
-            client: &"",
-            status,
-            session: self.forwarding.identity.as_ref().map(|identity| identity.id.as_str()),
-            outcome: access_log::Outcome::Leaked,
-        });
     }
 
     /// Writes `out` and then `count` bytes of the reply, and forgets both.
@@ -377,17 +344,14 @@ impl Relay<'_> {
         {
             out.extend_from_slice(b"0\r\n");
             let fields = trailer_fields(&input[section]).map_err(bad)?;
-            let guard = match (&self.forwarding.identity, &self.forwarding.token) {
-                (Some(identity), Some(token)) => LeakGuard::new(&identity.jwt, token),
-                _ => None,
-            };
+            let guard = self.forwarding.leak_guard();
             let sources = &self.forwarding.policy.token_sources;
             let leaks = hand_back::each_field(&fields, guard.as_ref(), sources, |name, value| {
                 write_field(name.as_bytes(), value, out);
             });
             out.extend_from_slice(b"\r\n");
             if leaks > 0 {
-                self.report_leak(200);
+                self.forwarding.report_leak(self.limits.worker, self.peer);
             }
         }
         self.reply.consume(consumed);

@@ -138,7 +138,7 @@ fn recode(
 }
 
 /// Apps may merge trailers into the headers (RFC 9110 §6.5.1), so what no client may set ahead of a body, it may not set behind one.
-fn may_trail(name: &str, reserved: &Reserved) -> bool {
+pub fn may_trail(name: &str, reserved: &Reserved) -> bool {
     Known::of(name).is_none() && !reserved.is_identity(name) && !is_forwarding(name)
 }
 

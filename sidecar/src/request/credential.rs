@@ -99,19 +99,22 @@ pub fn is_own_cookie(name: &[u8], sources: &[TokenSource]) -> bool {
 /// Sessions and sign-in flows.
 const OWN_COOKIES: &[u8] = b"__Host-cloakroom";
 
-/// The value of `Cookie` without our cookies, the others byte for byte; nothing if none is left.
-pub fn write_other_cookies(value: &[u8], sources: &[TokenSource], line_start: &[u8], out: &mut Vec<u8>) {
-    if !crumbs(value).any(|crumb| is_own_cookie(split_crumb(crumb).0, sources)) {
-        out.extend_from_slice(line_start);
-        out.extend_from_slice(value);
-        out.extend_from_slice(b"\r\n");
-        return;
-    }
-    let mut separator = line_start;
-    for crumb in crumbs(value).filter(|crumb| !crumb.is_empty() && !is_own_cookie(split_crumb(crumb).0, sources)) {
-        out.extend_from_slice(separator);
-        out.extend_from_slice(crumb);
-        separator = b"; ";
+/// One `Cookie` line without our cookies, the others byte for byte; no line if none is left. HTTP/2 cuts the header up, HTTP/1.1 wants it
+/// whole (RFC 9113 §8.2.3).
+pub fn write_other_cookies<'v>(values: impl Iterator<Item = &'v [u8]>, sources: &[TokenSource], out: &mut Vec<u8>) {
+    let mut separator: &[u8] = b"Cookie: ";
+    for value in values {
+        if !crumbs(value).any(|crumb| is_own_cookie(split_crumb(crumb).0, sources)) {
+            out.extend_from_slice(separator);
+            out.extend_from_slice(value);
+            separator = b"; ";
+            continue;
+        }
+        for crumb in crumbs(value).filter(|crumb| !crumb.is_empty() && !is_own_cookie(split_crumb(crumb).0, sources)) {
+            out.extend_from_slice(separator);
+            out.extend_from_slice(crumb);
+            separator = b"; ";
+        }
     }
     if separator == b"; " {
         out.extend_from_slice(b"\r\n");
@@ -221,7 +224,7 @@ mod tests {
 
     fn others(value: &str) -> String {
         let mut out = Vec::new();
-        write_other_cookies(value.as_bytes(), &sources(), b"Cookie: ", &mut out);
+        write_other_cookies(value.split('|').map(str::as_bytes), &sources(), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -232,6 +235,6 @@ mod tests {
         assert_eq!(others("__Host-cloakroom-flow-1=x;__host-CLOAKROOM=y; ; c"), "Cookie: c\r\n");
         assert_eq!(others("a=1;b=2 ;  c=3"), "Cookie: a=1;b=2 ;  c=3\r\n");
         assert_eq!(others(" __Host-cloakroom = x ; z=__Host-cloakroom=1"), "Cookie: z=__Host-cloakroom=1\r\n");
-        assert_eq!(others(""), "Cookie: \r\n");
+        assert_eq!(others("a=1|__Host-cloakroom=x|b=2; __Host-cloakroom=x"), "Cookie: a=1; b=2\r\n");
     }
 }

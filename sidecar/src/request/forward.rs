@@ -90,14 +90,14 @@ pub fn write_head(admitted: &Admitted<'_>, framing: Framing, peer: &Peer, policy
 pub fn write_fields(admitted: &Admitted<'_>, peer: &Peer, policy: &Policy, out: &mut Vec<u8>) {
     let cleansed = &admitted.cleansed;
     for (index, field) in cleansed.head.fields.iter().enumerate() {
-        if !cleansed.is_forwarded(index) {
-            continue;
-        }
-        if cleansed.cookies.contains(index) {
-            write_other_cookies(field.value, &policy.token_sources, b"Cookie: ", out);
-        } else {
+        if cleansed.is_forwarded(index) && !cleansed.cookies.contains(index) {
             write_field(field.name.as_bytes(), field.value, out);
         }
+    }
+    if !cleansed.cookies.is_empty() {
+        let fields = cleansed.head.fields.iter().enumerate();
+        let cookies = fields.filter(|(index, _)| cleansed.cookies.contains(*index) && cleansed.is_forwarded(*index));
+        write_other_cookies(cookies.map(|(_, field)| field.value), &policy.token_sources, out);
     }
     write_forwarding(cleansed, peer, out);
     if let Some(identity) = &admitted.identity {

@@ -11,6 +11,8 @@ mod harness;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod http2;
+#[cfg(test)]
 mod identity_headers;
 #[cfg(test)]
 mod limits;

@@ -1,0 +1,189 @@
+//! HTTP/2 from the client's side (with prior knowledge): framing by hyper, the way of a request as for HTTP/1. gRPC calls go on as
+//! HTTP/2, everything else as HTTP/1.1.
+
+pub mod app_body;
+pub mod body;
+pub mod grpc;
+pub mod head;
+pub mod plain;
+pub mod rewind;
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+
+use crate::authority::Exchanged;
+use crate::http1::Connection;
+use crate::http1::buffer::Buffer;
+use crate::local_response::LocalResponse;
+use crate::request::forward::Peer;
+use crate::request::gate::{Gate, Reading, Step};
+use crate::request::head::Protocol;
+use crate::request::rescue::{self, Failure, Manner};
+use crate::worker::Worker;
+use body::ReplyBody;
+pub use grpc::Channels;
+use rewind::Rewind;
+
+/// Requests at a time on one connection; also what a connection can make the app bear.
+const MAX_STREAMS: u32 = 128;
+/// Streams a client may reset before they were looked at (CVE-2023-44487), and we because of its errors (CVE-2025-8671).
+const MAX_RESETS: usize = 32;
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+/// Per stream, not yet taken by the client.
+const SEND_BUFFER: usize = 64 << 10;
+
+/// What the streams of one connection share.
+pub struct Session {
+    pub worker: Rc<Worker>,
+    pub peer: Peer,
+    pub app_port: u16,
+    /// Streams that are open.
+    streams: Cell<usize>,
+}
+
+pub type Response = http::Response<ReplyBody>;
+
+/// `read` holds the bytes by which the connection was recognised.
+pub async fn serve(connection: &mut Connection, read: &Buffer) {
+    let head_limit = u32::try_from(connection.head_limit()).unwrap_or(u32::MAX);
+    let session = Rc::new(Session {
+        worker: Rc::clone(&connection.worker),
+        peer: connection.peer.clone(),
+        app_port: connection.app_port,
+        streams: Cell::new(0),
+    });
+    let idle_seconds = connection.idle_seconds();
+    let Connection { stream, worker, deadline, .. } = connection;
+    let service = {
+        let session = Rc::clone(&session);
+        service_fn(move |request| answer(Rc::clone(&session), request))
+    };
+    let io = TokioIo::new(Rewind::new(read.filled().to_vec(), stream));
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_RESETS)
+        .max_header_list_size(head_limit)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .auto_date_header(false);
+    let mut serving = pin!(builder.serve_connection(io, service));
+    deadline.allow(&worker.deadlines, idle_seconds);
+    let mut leaving = false;
+    poll_fn(|cx| {
+        // GOAWAY: what was begun is finished, nothing new is taken.
+        if !leaving && (worker.is_draining() || (deadline.has_passed() && session.streams.get() == 0)) {
+            leaving = true;
+            serving.as_mut().graceful_shutdown();
+            deadline.allow(&worker.deadlines, idle_seconds);
+        } else if deadline.has_passed() {
+            if leaving && session.streams.get() == 0 {
+                return Poll::Ready(());
+            }
+            deadline.allow(&worker.deadlines, idle_seconds);
+        }
+        serving.as_mut().poll(cx).map(|_| ())
+    })
+    .await;
+}
+
+/// Spawns on this worker's thread.
+#[derive(Clone, Copy)]
+pub struct LocalExecutor;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}
+
+/// Counts a stream while it is there.
+pub struct Counted(Rc<Session>);
+
+impl Counted {
+    fn new(session: Rc<Session>) -> Self {
+        session.streams.set(session.streams.get() + 1);
+        Self(session)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+    }
+}
+
+async fn answer(session: Rc<Session>, request: http::Request<Incoming>) -> Result<Response, Infallible> {
+    let counted = Counted::new(Rc::clone(&session));
+    let (parts, body) = request.into_parts();
+    let response = route(&session, &parts, body).await;
+    Ok(response.map(|body| body.counted(counted)))
+}
+
+async fn route(session: &Rc<Session>, parts: &http::request::Parts, body: Incoming) -> Response {
+    let worker = &session.worker;
+    let Some(policy) = worker.runtime.policy.load_full() else {
+        return refuse(session, &Failure::NoPolicy);
+    };
+    let mut output = worker.buffers.text();
+    let mut answer: Option<Result<Exchanged, _>> = None;
+    let response = loop {
+        let gate = Gate { worker, peer: &session.peer, policy: &policy };
+        let step = match head::read(parts, &body, &policy) {
+            Ok(message) => {
+                let reading = Reading {
+                    head_length: 0,
+                    framing: message.framing,
+                    keep_alive: true,
+                    to_head: parts.method == http::Method::HEAD,
+                    protocol: Protocol::Http2,
+                };
+                gate.step(&message.head(), reading, answer.take(), &mut output)
+            }
+            Err(unreadable) => gate.unread(unreadable.into()),
+        };
+        match step {
+            Step::Ask(token, outage) => answer = Some(worker.runtime.authority.exchange(&token, outage).await),
+            Step::Own(head, token, _) => {
+                break local(worker.runtime.authority.own_path(&head, session.app_port, token).await);
+            }
+            Step::Refuse(refused) => break local(gate.settle(&refused).await),
+            Step::Forward(forwarding) => {
+                let forwarding = Rc::new(*forwarding);
+                let answered = if forwarding.manner.grpc {
+                    grpc::forward(session, &forwarding, &output, body).await
+                } else {
+                    plain::forward(session, &forwarding, &output, body).await
+                };
+                break answered.unwrap_or_else(|failure| local(gate.fail(&forwarding, &failure)));
+            }
+        }
+    };
+    worker.buffers.give_back_text(output);
+    response
+}
+
+fn refuse(session: &Session, failure: &Failure) -> Response {
+    let decision_id = session.worker.new_decision();
+    session.worker.runtime.metrics.requests.of(rescue::outcome(failure)).inc();
+    local(rescue::respond(failure, Manner::default(), "", &decision_id))
+}
+
+fn local(response: LocalResponse) -> Response {
+    let mut answer = http::Response::new(ReplyBody::whole(response.body));
+    *answer.status_mut() = response.status;
+    *answer.headers_mut() = response.headers;
+    answer
+}

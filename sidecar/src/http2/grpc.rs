@@ -1,0 +1,210 @@
+//! gRPC calls: to the app as HTTP/2, with trailers both ways.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+
+use super::app_body::{Timed, append, header_map};
+use super::body::{CutShort, ReplyBody};
+use super::{LocalExecutor, Response, Session};
+use crate::http1::request_body::may_trail;
+use crate::http1::unreadable::Unreadable;
+use crate::request::gate::Forwarding;
+use crate::request::hand_back;
+use crate::request::head::Field;
+use crate::request::rescue::Failure;
+use crate::upstream::{self, UpstreamError};
+
+/// The worker's one HTTP/2 connection to each port of the app.
+#[derive(Default)]
+pub struct Channels(std::cell::RefCell<Vec<(u16, SendRequest<CallRequest>)>>);
+
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// `fields` are those of the request, as HTTP/1.1 would have them, with the closing empty line.
+pub async fn forward(
+    session: &Rc<Session>,
+    forwarding: &Rc<Forwarding>,
+    fields: &[u8],
+    body: Incoming,
+) -> Result<Response, Failure> {
+    let timed = Timed::new(&session.worker, forwarding.policy.limits.idle_timeout);
+    let mut request = http::Request::new(CallRequest {
+        body,
+        allowed: forwarding.policy.limits.request_body,
+        forwarding: Rc::clone(forwarding),
+    });
+    *request.method_mut() = http::Method::from_bytes(forwarding.method.as_bytes()).map_err(|_| Unreadable::Target)?;
+    *request.headers_mut() = request_headers(fields)?;
+    *request.version_mut() = Version::HTTP_2;
+    let host = request.headers_mut().remove(http::header::HOST);
+    let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(forwarding.target.as_str()).build();
+    *request.uri_mut() = uri.map_err(|_| Unreadable::Target)?;
+    let mut channel = channel(session).await?;
+    let mut answering = pin!(channel.send_request(request));
+    let reply = poll_fn(|cx| match answering.as_mut().poll(cx) {
+        Poll::Pending if timed.has_passed(cx) => Poll::Ready(Err(UpstreamError::TimedOut)),
+        Poll::Ready(Err(_)) => Poll::Ready(Err(UpstreamError::Closed)),
+        Poll::Ready(Ok(reply)) => Poll::Ready(Ok(reply)),
+        Poll::Pending => Poll::Pending,
+    })
+    .await?;
+    let (parts, body) = reply.into_parts();
+    let given: Vec<Field<'_>> = fields_of(&parts.headers);
+    if let Some(wishes) = hand_back::wishes(&given)? {
+        forwarding.grant(&session.worker, wishes).await?;
+    }
+    let headers = header_map(&given, forwarding, session);
+    let signed_out = forwarding.identity.as_ref().is_some_and(|identity| identity.life.is_over());
+    if !signed_out {
+        timed.bind(forwarding, true);
+    }
+    session.worker.runtime.metrics.request_seconds.observe(forwarding.began.elapsed());
+    let body = CallBody { body, timed, forwarding: Rc::clone(forwarding), session: Rc::clone(session), over: false };
+    let mut response = http::Response::new(ReplyBody::call(body));
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+async fn channel(session: &Session) -> Result<SendRequest<CallRequest>, UpstreamError> {
+    let channels = &session.worker.channels.0;
+    let port = session.app_port;
+    let open = channels
+        .borrow()
+        .iter()
+        .find(|(p, channel)| *p == port && !channel.is_closed())
+        .map(|(_, channel)| channel.clone());
+    if let Some(open) = open {
+        return Ok(open);
+    }
+    let stream = upstream::connect(port).await?.stream;
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    let (channel, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|_| UpstreamError::Closed)?;
+    tokio::task::spawn_local(async move {
+        // Whoever waits for an answer on it learns of its end from there.
+        let _ = connection.await;
+    });
+    let mut channels = channels.borrow_mut();
+    channels.retain(|(p, channel)| *p != port && !channel.is_closed());
+    channels.push((port, channel.clone()));
+    Ok(channel)
+}
+
+fn request_headers(fields: &[u8]) -> Result<HeaderMap, Unreadable> {
+    let mut store = [httparse::EMPTY_HEADER; 128];
+    let parsed = httparse::parse_headers(fields, &mut store).map_err(Unreadable::Syntax)?;
+    let mut headers = HeaderMap::new();
+    if let httparse::Status::Complete((_, fields)) = parsed {
+        for field in fields {
+            append(&mut headers, field.name, field.value);
+        }
+    }
+    headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+    Ok(headers)
+}
+
+fn fields_of(headers: &HeaderMap) -> Vec<Field<'_>> {
+    headers.iter().map(|(name, value)| Field { name: name.as_str(), value: value.as_bytes() }).collect()
+}
+
+/// A call's messages on their way to the app.
+pub struct CallRequest {
+    body: Incoming,
+    allowed: u64,
+    forwarding: Rc<Forwarding>,
+}
+
+impl Body for CallRequest {
+    type Data = Bytes;
+    type Error = CutShort;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+        let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else { return Poll::Pending };
+        let Some(frame) = polled else { return Poll::Ready(None) };
+        let Ok(frame) = frame else { return Poll::Ready(Some(Err(CutShort))) };
+        if let Some(data) = frame.data_ref() {
+            match self.allowed.checked_sub(data.len() as u64) {
+                Some(allowed) => self.allowed = allowed,
+                None => return Poll::Ready(Some(Err(CutShort))),
+            }
+        }
+        Poll::Ready(Some(Ok(match frame.into_trailers() {
+            Ok(trailers) => {
+                let reserved = &self.forwarding.policy.reserved;
+                Frame::trailers(
+                    trailers
+                        .into_iter()
+                        .scan(None::<HeaderName>, |last, (name, value)| {
+                            *last = name.or(last.take());
+                            Some((last.clone()?, value))
+                        })
+                        .filter(|(name, _)| may_trail(name.as_str(), reserved))
+                        .collect(),
+                )
+            }
+            Err(frame) => frame,
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+/// A call's answer on its way to the client.
+pub struct CallBody {
+    body: Incoming,
+    timed: Timed,
+    forwarding: Rc<Forwarding>,
+    session: Rc<Session>,
+    over: bool,
+}
+
+impl CallBody {
+    pub fn is_end(&self) -> bool {
+        self.over || self.body.is_end_stream()
+    }
+
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Pending if self.timed.has_passed(cx) => {
+                self.over = true;
+                return Poll::Ready(Some(Ok(Frame::trailers(self.last_words()))));
+            }
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(CutShort))),
+            Poll::Ready(Some(Ok(frame))) => frame,
+        };
+        self.timed.progress();
+        Poll::Ready(Some(Ok(match frame.into_trailers() {
+            Ok(trailers) => Frame::trailers(header_map(&fields_of(&trailers), &self.forwarding, &self.session)),
+            Err(frame) => frame,
+        })))
+    }
+
+    /// What a call ends with that may not go on: `UNAUTHENTICATED` if the session is over, else `DEADLINE_EXCEEDED`.
+    fn last_words(&self) -> HeaderMap {
+        let ended = self.forwarding.identity.as_ref().is_some_and(|identity| identity.life.is_over());
+        let (status, message) =
+            if ended { ("16", "The session has ended") } else { ("4", "Nothing came for too long") };
+        let mut trailers = HeaderMap::new();
+        trailers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static(status));
+        trailers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static(message));
+        trailers
+    }
+}

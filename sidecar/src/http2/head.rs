@@ -1,0 +1,90 @@
+//! An HTTP/2 request's head, in the form that every stage reads.
+
+use hyper::body::{Body, Incoming};
+
+use crate::config::Policy;
+use crate::http1::request_head::content_length;
+use crate::http1::target::is_host;
+use crate::http1::unreadable::Unreadable;
+use crate::request::forward::Framing;
+use crate::request::head::{Field, Head, Known, MAX_FIELDS, Protocol};
+
+pub struct Message<'p> {
+    method: &'p str,
+    path: &'p str,
+    query: Option<&'p str>,
+    host: &'p str,
+    fields: Vec<Field<'p>>,
+    pub framing: Framing,
+}
+
+impl Message<'_> {
+    pub fn head(&self) -> Head<'_> {
+        Head {
+            method: self.method,
+            path: self.path,
+            query: self.query,
+            host: self.host,
+            fields: &self.fields,
+            protocol: Protocol::Http2,
+            upgrade: false,
+        }
+    }
+}
+
+pub fn read<'p>(parts: &'p http::request::Parts, body: &Incoming, policy: &Policy) -> Result<Message<'p>, Unreadable> {
+    if parts.headers.len() > MAX_FIELDS {
+        return Err(Unreadable::Syntax(httparse::Error::TooManyHeaders));
+    }
+    let mut host = parts.uri.authority().map(http::uri::Authority::as_str);
+    let mut host_seen = false;
+    let mut length = None;
+    let mut size = 0;
+    let mut fields = Vec::with_capacity(parts.headers.len());
+    for (name, value) in &parts.headers {
+        let field = Field { name: name.as_str(), value: value.as_bytes() };
+        size += field.name.len() + field.value.len();
+        match Known::of(field.name) {
+            Some(Known::Host) => {
+                let named = value.to_str().map_err(|_| Unreadable::Host)?;
+                // RFC 9113 §8.3.1: it may repeat :authority, not contradict it.
+                if host_seen || host.is_some_and(|host| !host.eq_ignore_ascii_case(named)) {
+                    return Err(Unreadable::Host);
+                }
+                host_seen = true;
+                host = Some(named);
+            }
+            Some(Known::ContentLength) if length.is_none() => {
+                length = Some(content_length(field.value).ok_or(Unreadable::Framing)?);
+            }
+            Some(Known::ContentLength | Known::TransferEncoding) => return Err(Unreadable::Framing),
+            _ => {}
+        }
+        fields.push(field);
+    }
+    let path = parts.uri.path();
+    let query = parts.uri.query();
+    let target = path.len() + query.map_or(0, str::len);
+    let limit = usize::try_from(policy.limits.request_headers).unwrap_or(usize::MAX);
+    if target > limit {
+        return Err(Unreadable::TargetTooLong);
+    }
+    if size + target > limit {
+        return Err(Unreadable::HeadTooLarge);
+    }
+    if !path.is_ascii() || !query.unwrap_or_default().is_ascii() {
+        return Err(Unreadable::Target);
+    }
+    let host = host.filter(|host| is_host(host)).ok_or(Unreadable::Host)?;
+    let framing = match length {
+        _ if body.is_end_stream() => match length {
+            // A body was announced that does not come.
+            Some(length) if length > 0 => return Err(Unreadable::Framing),
+            Some(_) => Framing::Length(0),
+            None => Framing::None,
+        },
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    };
+    Ok(Message { method: parts.method.as_str(), path, query, host, fields, framing })
+}

@@ -1,0 +1,289 @@
+//! A request that is no gRPC call, sent on as HTTP/1.1.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+
+use hyper::body::{Body, Incoming};
+use tokio::io::AsyncRead;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::oneshot;
+
+use super::app_body::{AppBody, AppEnd, Timed, append, header_map};
+use super::body::ReplyBody;
+use super::{Response, Session};
+use crate::http1::buffer::Buffer;
+use crate::http1::io::{Limits, fill, write_all};
+use crate::http1::reply_head::{self, InvalidReply, MAX_REPLY_HEAD, ReplyFraming};
+use crate::http1::request_body::may_trail;
+use crate::http1::request_head::field_store;
+use crate::http1::unreadable::Unreadable;
+use crate::request::forward::{Framing, write_field, write_text};
+use crate::request::gate::Forwarding;
+use crate::request::hand_back::{self, Wishes};
+use crate::request::rescue::Failure;
+use crate::upstream::{self, UpstreamError};
+
+/// `head` is the request's, whole.
+pub async fn forward(
+    session: &Rc<Session>,
+    forwarding: &Rc<Forwarding>,
+    head: &[u8],
+    body: Incoming,
+) -> Result<Response, Failure> {
+    let worker = &session.worker;
+    let timed = Timed::new(worker, forwarding.policy.limits.idle_timeout);
+    poll_fn(|cx| {
+        timed.deadline().watch(cx);
+        Poll::Ready(())
+    })
+    .await;
+    let bodyless = matches!(forwarding.reading.framing, Framing::None | Framing::Length(0));
+    let retriable = bodyless && forwarding.idempotent;
+    let mut read = worker.buffers.small();
+    let mut app = match worker.pool.take(session.app_port, retriable, worker.deadlines.now()) {
+        Some(app) => app,
+        None => upstream::connect(session.app_port).await?,
+    };
+    loop {
+        let limits = Limits { worker, deadline: timed.deadline() };
+        let sent = write_all(&mut app.stream, head, limits).await;
+        if !bodyless {
+            sent.map_err(UpstreamError::from)?;
+            return with_body(session, forwarding, app.stream, body, read, timed).await;
+        }
+        match first_bytes(&mut app.stream, &mut read, limits).await {
+            Ok(()) => {}
+            Err(_) if app.reused && retriable && read.is_empty() && !timed.deadline().has_passed() => {
+                app = upstream::connect(session.app_port).await?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let answer = read_head(session, forwarding, &mut app.stream, &mut read, limits).await?;
+        return Ok(answer.respond(AppEnd::Whole(app.stream), read, timed, session, forwarding));
+    }
+}
+
+/// Body and answer at the same time.
+async fn with_body(
+    session: &Rc<Session>,
+    forwarding: &Rc<Forwarding>,
+    stream: tokio::net::TcpStream,
+    body: Incoming,
+    mut read: Buffer,
+    timed: Timed,
+) -> Result<Response, Failure> {
+    let (mut from_app, to_app) = stream.into_split();
+    let (sender, receiver) = oneshot::channel();
+    let mut sending =
+        tokio::task::spawn_local(send_body(Rc::clone(session), Rc::clone(forwarding), body, to_app, sender));
+    let limits = Limits { worker: &session.worker, deadline: timed.deadline() };
+    let answer = {
+        let mut reading = pin!(async {
+            first_bytes(&mut from_app, &mut read, limits).await?;
+            read_head(session, forwarding, &mut from_app, &mut read, limits).await
+        });
+        let mut sent = false;
+        poll_fn(|cx| {
+            if !sent && let Poll::Ready(result) = Pin::new(&mut sending).poll(cx) {
+                sent = true;
+                // An app that takes no more may have answered.
+                if let Ok(Err(unreadable)) = result {
+                    return Poll::Ready(Err(unreadable.into()));
+                }
+            }
+            reading.as_mut().poll(cx)
+        })
+        .await?
+    };
+    Ok(answer.respond(AppEnd::Half(from_app, receiver), read, timed, session, forwarding))
+}
+
+/// Sends the request's body, and gives the connection's half back if all of it went.
+async fn send_body(
+    session: Rc<Session>,
+    forwarding: Rc<Forwarding>,
+    body: Incoming,
+    mut to_app: OwnedWriteHalf,
+    done: oneshot::Sender<OwnedWriteHalf>,
+) -> Result<(), Unreadable> {
+    let timed = Timed::new(&session.worker, forwarding.policy.limits.idle_timeout);
+    let limits = Limits { worker: &session.worker, deadline: timed.deadline() };
+    let chunked = forwarding.reading.framing == Framing::Chunked;
+    let mut allowed = forwarding.policy.limits.request_body;
+    let mut out = Vec::new();
+    let mut body = pin!(body);
+    let mut ended = false;
+    loop {
+        let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
+            Poll::Pending if timed.has_passed(cx) => Poll::Ready(Err(Unreadable::TimedOut)),
+            other => other.map(Ok),
+        })
+        .await?;
+        timed.progress();
+        out.clear();
+        match frame {
+            // The client reset the stream; nobody waits for an answer.
+            Some(Err(_)) => return Err(Unreadable::CutOff),
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    allowed = allowed.checked_sub(data.len() as u64).ok_or(Unreadable::BodyTooLarge)?;
+                    if data.is_empty() {
+                        continue;
+                    }
+                    if chunked {
+                        write_text(&mut out, format_args!("{:x}\r\n", data.len()));
+                        out.extend_from_slice(data);
+                        out.extend_from_slice(b"\r\n");
+                    } else {
+                        out.extend_from_slice(data);
+                    }
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    ended = true;
+                    if chunked {
+                        out.extend_from_slice(b"0\r\n");
+                        let reserved = &forwarding.policy.reserved;
+                        for (name, value) in trailers.iter().filter(|(name, _)| may_trail(name.as_str(), reserved)) {
+                            write_field(name.as_str().as_bytes(), value.as_bytes(), &mut out);
+                        }
+                        out.extend_from_slice(b"\r\n");
+                    }
+                }
+            }
+            None => {
+                if chunked && !ended {
+                    out.extend_from_slice(b"0\r\n\r\n");
+                }
+                if write_all(&mut to_app, &out, limits).await.is_ok() {
+                    // Nobody takes it back if the answer is over already.
+                    let _ = done.send(to_app);
+                }
+                return Ok(());
+            }
+        }
+        if write_all(&mut to_app, &out, limits).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn first_bytes<R: AsyncRead + Unpin>(
+    from: &mut R,
+    read: &mut Buffer,
+    limits: Limits<'_>,
+) -> Result<(), UpstreamError> {
+    if fill(read, from, limits).await? == 0 { Err(UpstreamError::Closed) } else { Ok(()) }
+}
+
+/// The head of an answer, for the client.
+struct Answer {
+    status: http::StatusCode,
+    headers: http::HeaderMap,
+    framing: ReplyFraming,
+    app_stays: bool,
+    event_stream: bool,
+    signed_out: bool,
+}
+
+enum Digested {
+    Interim,
+    Wishes(Wishes),
+    Final(Answer),
+}
+
+async fn read_head<R: AsyncRead + Unpin>(
+    session: &Session,
+    forwarding: &Forwarding,
+    from: &mut R,
+    read: &mut Buffer,
+    limits: Limits<'_>,
+) -> Result<Answer, Failure> {
+    let mut granted = false;
+    loop {
+        match digest(session, forwarding, granted, read)? {
+            Some(Digested::Final(answer)) => return Ok(answer),
+            // hyper's server has no way to send 1xx.
+            Some(Digested::Interim) => {}
+            Some(Digested::Wishes(wishes)) => {
+                forwarding.grant(&session.worker, wishes).await?;
+                granted = true;
+            }
+            None => {
+                if read.is_full() {
+                    if read.capacity() >= MAX_REPLY_HEAD {
+                        return Err(UpstreamError::from(InvalidReply::TooLarge).into());
+                    }
+                    read.grow(MAX_REPLY_HEAD);
+                }
+                first_bytes(from, read, limits).await?;
+            }
+        }
+    }
+}
+
+fn digest(
+    session: &Session,
+    forwarding: &Forwarding,
+    granted: bool,
+    read: &mut Buffer,
+) -> Result<Option<Digested>, Failure> {
+    let mut store = field_store();
+    let parsed =
+        reply_head::parse(read.filled(), forwarding.reading.to_head, &mut store).map_err(UpstreamError::from)?;
+    let Some(message) = parsed else { return Ok(None) };
+    if message.status == 101 {
+        return Err(UpstreamError::from(InvalidReply::Switch).into());
+    }
+    if !granted && let Some(wishes) = hand_back::wishes(message.fields)? {
+        return Ok(Some(Digested::Wishes(wishes)));
+    }
+    let length = message.length;
+    if message.status < 200 {
+        read.consume(length);
+        return Ok(Some(Digested::Interim));
+    }
+    let mut headers = header_map(message.fields, forwarding, session);
+    let signed_out = granted && forwarding.identity.as_ref().is_some_and(|identity| identity.life.is_over());
+    if signed_out {
+        hand_back::write_expired_cookie(&forwarding.policy.token_sources, |name, value| {
+            append(&mut headers, name, value);
+        });
+    }
+    let known_length = match message.framing {
+        ReplyFraming::Length(length) => Some(length),
+        ReplyFraming::None if message.status != 204 => reply_head::said_length(message.fields),
+        ReplyFraming::None | ReplyFraming::Chunked | ReplyFraming::UntilClose => None,
+    };
+    if let Some(length) = known_length {
+        headers.insert(http::header::CONTENT_LENGTH, length.into());
+    }
+    let status = http::StatusCode::from_u16(message.status)
+        .map_err(|_| UpstreamError::from(InvalidReply::Syntax(httparse::Error::Status)))?;
+    let (framing, app_stays, event_stream) = (message.framing, message.keep_alive, message.event_stream);
+    read.consume(length);
+    session.worker.runtime.metrics.request_seconds.observe(forwarding.began.elapsed());
+    Ok(Some(Digested::Final(Answer { status, headers, framing, app_stays, event_stream, signed_out })))
+}
+
+impl Answer {
+    fn respond(
+        self,
+        app: AppEnd,
+        read: Buffer,
+        timed: Timed,
+        session: &Rc<Session>,
+        forwarding: &Rc<Forwarding>,
+    ) -> Response {
+        if !self.signed_out {
+            timed.bind(forwarding, self.event_stream);
+        }
+        let body =
+            AppBody::new(app, self.app_stays, read, self.framing, timed, Rc::clone(forwarding), Rc::clone(session));
+        let mut response = http::Response::new(ReplyBody::app(body));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
+}

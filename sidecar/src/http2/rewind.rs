@@ -1,0 +1,61 @@
+//! A stream of which the first bytes were read already.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+pub struct Rewind<'s> {
+    read: Vec<u8>,
+    given: usize,
+    stream: &'s mut TcpStream,
+}
+
+impl<'s> Rewind<'s> {
+    pub fn new(read: Vec<u8>, stream: &'s mut TcpStream) -> Self {
+        Self { read, given: 0, stream }
+    }
+}
+
+impl AsyncRead for Rewind<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.given < self.read.len() {
+            let count = buffer.remaining().min(self.read.len() - self.given);
+            buffer.put_slice(&self.read[self.given..self.given + count]);
+            self.given += count;
+            if self.given == self.read.len() {
+                (self.read, self.given) = (Vec::new(), 0);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut *self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Rewind<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,277 @@
+//! Between a connection and [`judge`]: what a judgement means for the answer, counted and logged, whatever the protocol.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use cloakroom_protocol::sidecar_config::Outage;
+use cloakroom_protocol::token::OpaqueToken;
+
+use super::forward::{self, Framing, Outside, Peer};
+use super::hand_back::leak_guard::LeakGuard;
+use super::hand_back::{HandBackError, Wishes};
+use super::head::{Head, Protocol, RequestHead};
+use super::rescue::{self, Failure, Manner};
+use super::{Answer, Bench, Denied, Judgement, Passed, judge, to_owned_head};
+use crate::access_log::{self, Entry};
+use crate::authority::StepUp;
+use crate::config::Policy;
+use crate::http1::unreadable::Unreadable;
+use crate::identity::Identity;
+use crate::local_response::LocalResponse;
+use crate::metrics::Outcome;
+use crate::worker::Worker;
+
+/// Where requests of one connection are judged.
+#[derive(Clone, Copy)]
+pub struct Gate<'g> {
+    pub worker: &'g Worker,
+    pub peer: &'g Peer,
+    pub policy: &'g Arc<Policy>,
+}
+
+/// What is to be done next.
+pub enum Step {
+    /// The head for the app has been written.
+    Forward(Box<Forwarding>),
+    Ask(OpaqueToken, Outage),
+    Own(Box<RequestHead>, Option<OpaqueToken>, Reading),
+    Refuse(Box<Refused>),
+}
+
+/// What any answer must know of the request.
+#[derive(Clone, Copy)]
+pub struct Reading {
+    /// Bytes of the head; HTTP/1 only.
+    pub head_length: usize,
+    pub framing: Framing,
+    pub keep_alive: bool,
+    pub to_head: bool,
+    pub protocol: Protocol,
+}
+
+/// An admitted request. Only [`Gate::step`] makes one.
+pub struct Forwarding {
+    pub policy: Arc<Policy>,
+    pub reading: Reading,
+    /// The client wants the protocol switched, and may.
+    pub upgrade: bool,
+    pub manner: Manner,
+    pub identity: Option<Arc<Identity>>,
+    pub token: Option<OpaqueToken>,
+    /// RFC 9110 §9.2.2
+    pub idempotent: bool,
+    pub began: Instant,
+    pub method: String,
+    /// With the query.
+    pub target: String,
+    path_length: usize,
+}
+
+/// Not to be forwarded; [`Gate::settle`] makes the answer.
+pub struct Refused {
+    failure: Failure,
+    manner: Manner,
+    origin: String,
+    decision_id: String,
+    sign_in: Option<(RequestHead, StepUp)>,
+    /// Absent where the bytes were no request.
+    pub reading: Option<Reading>,
+}
+
+impl Gate<'_> {
+    /// Everything that needs no waiting. HTTP/1.1 heads are written whole, those of gRPC calls as fields only.
+    pub fn step(self, head: &Head<'_>, reading: Reading, answer: Option<Answer>, output: &mut Vec<u8>) -> Step {
+        let Self { worker, peer, policy } = self;
+        let bench = Bench { policy, authority: &*worker.runtime.authority, peer, now: worker.now() };
+        match judge(head, bench, answer) {
+            Judgement::Ask { token, outage } => Step::Ask(token, outage),
+            Judgement::Own(cleansed, token) => {
+                let client = forward::client(&cleansed, peer, policy);
+                match to_owned_head(&cleansed, client, worker.new_decision()) {
+                    Ok(head) => {
+                        worker.runtime.metrics.requests.of(Outcome::OwnPath).inc();
+                        Step::Own(Box::new(head), token, reading)
+                    }
+                    Err(failure) => self.unread(failure),
+                }
+            }
+            Judgement::Denied(denied) => self.refuse(*denied, head, reading),
+            Judgement::Forward(passed) => match reading.framing {
+                Framing::Length(length) if length > policy.limits.request_body => {
+                    let Passed { admitted, manner, .. } = *passed;
+                    let identity = admitted.identity().cloned();
+                    let failure = Unreadable::BodyTooLarge.into();
+                    self.refuse(
+                        Denied { failure, manner, identity, cleansed: Some(admitted.into_cleansed()) },
+                        head,
+                        reading,
+                    )
+                }
+                _ => Step::Forward(Box::new(self.admit(*passed, reading, output))),
+            },
+        }
+    }
+
+    /// Bytes that are no request.
+    pub fn unread(self, failure: Failure) -> Step {
+        let decision_id = self.worker.new_decision();
+        self.log(&failure, &decision_id, "", "", None);
+        Step::Refuse(Box::new(Refused {
+            failure,
+            manner: Manner::default(),
+            origin: String::new(),
+            decision_id,
+            sign_in: None,
+            reading: None,
+        }))
+    }
+
+    fn refuse(self, denied: Denied<'_>, head: &Head<'_>, reading: Reading) -> Step {
+        let Denied { failure, manner, cleansed, identity } = denied;
+        let decision_id = self.worker.new_decision();
+        let path = cleansed.as_ref().map_or(head.path, |cleansed| cleansed.path.forwarded());
+        self.log(&failure, &decision_id, head.method, path, identity.as_deref());
+        let origin = cleansed.as_ref().map(|cleansed| Outside::of(cleansed).origin()).unwrap_or_default();
+        let sign_in = cleansed.as_ref().and_then(|cleansed| {
+            let step_up = rescue::sign_in(&failure, manner)?;
+            let client = forward::client(cleansed, self.peer, self.policy);
+            Some((to_owned_head(cleansed, client, decision_id.clone()).ok()?, step_up))
+        });
+        Step::Refuse(Box::new(Refused { failure, manner, origin, decision_id, sign_in, reading: Some(reading) }))
+    }
+
+    fn admit(self, passed: Passed<'_>, reading: Reading, output: &mut Vec<u8>) -> Forwarding {
+        let Passed { admitted, token, manner, shadowed } = passed;
+        let head = &admitted.cleansed().head;
+        let path = admitted.cleansed().path.forwarded();
+        let identity = admitted.identity();
+        let metrics = &self.worker.runtime.metrics;
+        metrics.requests.of(if identity.is_some() { Outcome::Authenticated } else { Outcome::Anonymous }).inc();
+        if let Some(failure) = &shadowed {
+            metrics.shadow_denials.inc();
+            let outcome = access_log::Outcome::WouldDeny(failure);
+            self.write_log(head.method, path, &self.worker.new_decision(), identity.map(|i| &**i), outcome);
+        } else if access_log::logs_everything() {
+            let outcome = access_log::Outcome::Passed;
+            self.write_log(head.method, path, &self.worker.new_decision(), identity.map(|i| &**i), outcome);
+        }
+        output.clear();
+        if reading.protocol == Protocol::Http2 && manner.grpc {
+            forward::write_fields(&admitted, self.peer, self.policy, output);
+            output.extend_from_slice(b"\r\n");
+        } else {
+            forward::write_head(&admitted, reading.framing, self.peer, self.policy, output);
+        }
+        let mut target = String::with_capacity(path.len() + head.query.map_or(0, |query| query.len() + 1));
+        target.push_str(path);
+        if let Some(query) = head.query {
+            target.push('?');
+            target.push_str(query);
+        }
+        Forwarding {
+            policy: Arc::clone(self.policy),
+            reading,
+            upgrade: head.upgrade,
+            manner,
+            idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
+            began: Instant::now(),
+            method: head.method.to_owned(),
+            path_length: path.len(),
+            target,
+            identity: admitted.identity().cloned(),
+            token,
+        }
+    }
+
+    /// The answer for a refused request: the way to sign in, or the reason why not.
+    pub async fn settle(self, refused: &Refused) -> LocalResponse {
+        let metrics = &self.worker.runtime.metrics;
+        let mut outage = None;
+        if let Some((head, step_up)) = &refused.sign_in {
+            match self.worker.runtime.authority.start_sign_in(head, step_up.clone()).await {
+                Ok(redirect) => {
+                    metrics.requests.of(Outcome::SentToSignIn).inc();
+                    return redirect;
+                }
+                Err(unavailable) => outage = Some(Failure::from(unavailable)),
+            }
+        }
+        let failure = outage.as_ref().unwrap_or(&refused.failure);
+        metrics.requests.of(rescue::outcome(failure)).inc();
+        rescue::respond(failure, refused.manner, &refused.origin, &refused.decision_id)
+    }
+
+    /// The answer for a request that failed after it was admitted.
+    pub fn fail(self, forwarding: &Forwarding, failure: &Failure) -> LocalResponse {
+        let decision_id = self.worker.new_decision();
+        self.log(failure, &decision_id, &forwarding.method, forwarding.path(), forwarding.identity.as_deref());
+        self.worker.runtime.metrics.requests.of(rescue::outcome(failure)).inc();
+        rescue::respond(failure, forwarding.manner, "", &decision_id)
+    }
+
+    fn log(self, failure: &Failure, decision_id: &str, method: &str, path: &str, identity: Option<&Identity>) {
+        self.write_log(
+            method,
+            path,
+            decision_id,
+            identity,
+            access_log::Outcome::Denied(failure, rescue::status(failure)),
+        );
+    }
+
+    fn write_log(
+        self,
+        method: &str,
+        path: &str,
+        decision_id: &str,
+        identity: Option<&Identity>,
+        outcome: access_log::Outcome<'_>,
+    ) {
+        self.worker.log.borrow_mut().write(&Entry {
+            decision_id,
+            method,
+            path,
+            client: &self.peer.text,
+            session: identity.map(|identity| identity.id.as_str()),
+            outcome,
+        });
+    }
+}
+
+impl Forwarding {
+    /// Canonical, without the query.
+    pub fn path(&self) -> &str {
+        &self.target[..self.path_length]
+    }
+
+    pub fn leak_guard(&self) -> Option<LeakGuard<'_>> {
+        LeakGuard::new(&self.identity.as_ref()?.jwt, self.token.as_ref()?)
+    }
+
+    /// Does what the app asks for; only then may its answer go on.
+    pub async fn grant(&self, worker: &Worker, wishes: Wishes) -> Result<(), HandBackError> {
+        let (Some(identity), Some(token)) = (&self.identity, &self.token) else {
+            // Signing out where nobody is signed in is done already.
+            return if wishes.session.is_some() { Err(HandBackError::NoSession) } else { Ok(()) };
+        };
+        if let Some(patch) = wishes.session {
+            worker.runtime.authority.commit_session(token, identity, patch).await?;
+        }
+        if let Some(scope) = wishes.logout {
+            worker.runtime.authority.sign_out(token, scope).await?;
+        }
+        Ok(())
+    }
+
+    pub fn report_leak(&self, worker: &Worker, peer: &Peer) {
+        worker.runtime.metrics.jwt_leaks.inc();
+        worker.log.borrow_mut().write(&Entry {
+            decision_id: &worker.new_decision(),
+            method: &self.method,
+            path: self.path(),
+            client: &peer.text,
+            session: self.identity.as_ref().map(|identity| identity.id.as_str()),
+            outcome: access_log::Outcome::Leaked,
+        });
+    }
+}

@@ -1,0 +1,365 @@
+//! HTTP/2: the same way for every request, and gRPC with its trailers.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::http2::SendRequest;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use crate::harness::{App, Client, JWT, Sidecar, token, unknown_token};
+
+/// Frames with a little time between them.
+struct Frames {
+    frames: std::vec::IntoIter<Frame<Bytes>>,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Frames {
+    fn new(frames: Vec<Frame<Bytes>>) -> Self {
+        Self { frames: frames.into_iter(), pause: None }
+    }
+
+    fn text(text: impl Into<Bytes>) -> Self {
+        let text = text.into();
+        Self::new(if text.is_empty() { vec![] } else { vec![Frame::data(text)] })
+    }
+}
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(20))));
+        std::task::ready!(pause.as_mut().poll(cx));
+        self.pause = None;
+        Poll::Ready(self.frames.next().map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.len() == 0
+    }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+async fn connect(sidecar: &Sidecar) -> SendRequest<Frames> {
+    let stream = TcpStream::connect(sidecar.address).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn request(method: &str, path: &str) -> http::request::Builder {
+    Request::builder()
+        .method(method)
+        .uri(format!("http://shop.example.com{path}"))
+        .header("authorization", format!("Bearer {}", token()))
+}
+
+async fn ask(sidecar: &Sidecar, request: Request<Frames>) -> (StatusCode, HeaderMap, Bytes, HeaderMap) {
+    whole(connect(sidecar).await.send_request(request).await.unwrap()).await
+}
+
+async fn whole(response: Response<Incoming>) -> (StatusCode, HeaderMap, Bytes, HeaderMap) {
+    let (parts, body) = response.into_parts();
+    let collected = body.collect().await.unwrap();
+    let trailers = collected.trailers().cloned().unwrap_or_default();
+    (parts.status, parts.headers, collected.to_bytes(), trailers)
+}
+
+#[test]
+fn a_request_goes_the_same_way_as_over_http_1() {
+    let sidecar = Sidecar::start(App::hello());
+    let message = request("GET", "/a//b?c=1")
+        .header("cookie", "a=1")
+        .header("cookie", "__Host-cloakroom-flow-x=y")
+        .header("cookie", "b=2");
+    let message = message.header("x_user_email", "forged").body(Frames::text("")).unwrap();
+    let (status, headers, body, _) = run(ask(&sidecar, message));
+    assert_eq!((status.as_u16(), &body[..], headers["content-length"].as_bytes()), (200, &b"hello"[..], &b"5"[..]));
+    let received = sidecar.app.only();
+    assert_eq!(received.line(), "GET /a/b?c=1 HTTP/1.1");
+    assert_eq!(received.all("host"), ["shop.example.com"]);
+    assert_eq!(received.all("authorization"), [format!("Bearer {JWT}")]);
+    assert_eq!(received.all("cookie"), ["a=1; b=2"]);
+    assert!(!received.head.contains("forged"));
+}
+
+#[test]
+fn bodies_and_trailers_pass_both_ways() {
+    let sidecar = Sidecar::start(App::saying(&format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nX-Sum: 5\r\nX-Token: {JWT}\r\n\r\n"
+    )));
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-check", "1".parse().unwrap());
+    trailers.insert("authorization", "Bearer evil".parse().unwrap());
+    let frames = vec![Frame::data(Bytes::from("ab")), Frame::data(Bytes::from("c")), Frame::trailers(trailers)];
+    let (_, _, body, trailers) = run(ask(&sidecar, request("POST", "/x").body(Frames::new(frames)).unwrap()));
+    assert_eq!(&body[..], b"abcde");
+    assert_eq!((&trailers["x-sum"], &trailers["x-token"]), (&"5".parse().unwrap(), &token().parse().unwrap()));
+    assert_eq!(sidecar.app.only().body, b"2\r\nab\r\n1\r\nc\r\n0\r\nx-check: 1\r\n\r\n");
+}
+
+#[test]
+fn large_bodies_pass_and_connections_to_the_app_are_used_again() {
+    let sidecar = Sidecar::start(App::new(|request| {
+        let mut reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", request.body.len()).into_bytes();
+        reply.extend_from_slice(&request.body);
+        reply
+    }));
+    let body: Vec<u8> = (0..900_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+    run(async {
+        let mut sender = connect(&sidecar).await;
+        for _ in 0..3 {
+            let message =
+                request("PUT", "/x").header("content-length", body.len()).body(Frames::text(body.clone())).unwrap();
+            let (status, _, answer, _) = whole(sender.send_request(message).await.unwrap()).await;
+            assert_eq!(status, 200);
+            assert!(answer == body);
+        }
+    });
+}
+
+#[test]
+fn many_streams_at_once_do_not_mix() {
+    let sidecar = Sidecar::start(App::new(|request| {
+        let body = request.path().to_owned();
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    }));
+    run(async {
+        let sender = connect(&sidecar).await;
+        let tasks: Vec<_> = (0..100)
+            .map(|count| {
+                let mut sender = sender.clone();
+                tokio::spawn(async move {
+                    let path = format!("/{count}");
+                    let message = request("GET", &path).body(Frames::text("")).unwrap();
+                    assert_eq!(whole(sender.send_request(message).await.unwrap()).await.2, path);
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn refusals_are_the_same_as_over_http_1() {
+    let sidecar = Sidecar::start(App::hello());
+    let status =
+        |builder: http::request::Builder| run(ask(&sidecar, builder.body(Frames::text("")).unwrap())).0.as_u16();
+    assert_eq!(status(request("GET", "/admin/x")), 403);
+    assert_eq!(status(request("GET", "/x/..%2fadmin")), 400);
+    assert_eq!(status(request("GET", "/x").header("host", "other.example.com")), 400);
+    assert_eq!(status(request("GET", "/x").header("authorization", format!("Bearer {}", unknown_token()))), 400);
+    // hyper answers this itself, by the list as a whole.
+    assert_eq!(status(request("GET", &format!("/{}", "x".repeat(9000)))), 431);
+    assert_eq!(status(request("TRACE", "/x")), 405);
+    assert_eq!(status(Request::builder().uri("http://a/x")), 401);
+    assert_eq!(status(request("POST", "/x").header("content-length", "0")), 200);
+    assert_eq!(sidecar.app.only().path(), "/x");
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused() {
+    let sidecar = Sidecar::start(App::hello());
+    let message = request("POST", "/x")
+        .body(Frames::new((0..2).map(|_| Frame::data(Bytes::from(vec![0; 600_000]))).collect()))
+        .unwrap();
+    assert_eq!(run(ask(&sidecar, message)).0, 413);
+    let message =
+        request("POST", "/x").header("content-length", "1000001").body(Frames::text(vec![0; 1_000_001])).unwrap();
+    assert_eq!(run(ask(&sidecar, message)).0, 413);
+    assert!(sidecar.app.received().is_empty());
+}
+
+#[test]
+fn an_answer_that_breaks_off_resets_the_stream() {
+    for reply in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\nshort",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nshort\r\n",
+    ] {
+        let sidecar = Sidecar::start(App::saying(reply));
+        run(async {
+            let message = request("GET", "/x").body(Frames::text("")).unwrap();
+            // A reset may overtake the head.
+            if let Ok(response) = connect(&sidecar).await.send_request(message).await {
+                assert!(response.into_body().collect().await.is_err(), "{reply}");
+            }
+        });
+    }
+    let sidecar = Sidecar::start(App::saying("HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nto the end"));
+    assert_eq!(run(ask(&sidecar, request("GET", "/x").body(Frames::text("")).unwrap())).2, "to the end");
+}
+
+/// An app that speaks HTTP/2 only: echoes messages, then trailers; `/grpc.Test/Open` stays open.
+fn grpc_app() -> App {
+    let (port_sender, port) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        run(async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            port_sender.send(listener.local_addr().unwrap().port()).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = service_fn(|request: Request<Incoming>| async move {
+                    let headers = request.headers().clone();
+                    let stays = request.uri().path() == "/grpc.Test/Open";
+                    let body = request.into_body().collect().await?.to_bytes();
+                    let mut trailers = HeaderMap::new();
+                    trailers.insert("grpc-status", "0".parse().unwrap());
+                    trailers.insert("x-seen", headers["authorization"].clone());
+                    let mut frames = vec![Frame::data(body)];
+                    if stays {
+                        frames.extend((0..500).map(|_| Frame::data(Bytes::from("x"))));
+                    }
+                    frames.push(Frame::trailers(trailers));
+                    let mut response = Response::new(Frames::new(frames));
+                    response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+                    response.headers_mut().insert("x-te", headers["te"].clone());
+                    Ok::<_, hyper::Error>(response)
+                });
+                let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+    });
+    let mut app = App::hello();
+    app.port = port.recv().unwrap();
+    app
+}
+
+fn call(path: &str) -> http::request::Builder {
+    request("POST", path).header("content-type", "application/grpc+proto").header("te", "trailers")
+}
+
+#[test]
+fn a_grpc_call_goes_on_as_http_2_with_its_trailers() {
+    let sidecar = Sidecar::start(grpc_app());
+    for _ in 0..3 {
+        let (status, headers, body, trailers) =
+            run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::text("message")).unwrap()));
+        assert_eq!((status.as_u16(), &body[..], headers["x-te"].as_bytes()), (200, &b"message"[..], &b"trailers"[..]));
+        assert_eq!(trailers["grpc-status"], "0");
+        // The app saw the JWT; what it says of it is the token again.
+        assert_eq!(trailers["x-seen"], format!("Bearer {}", token()));
+    }
+}
+
+#[test]
+fn grpc_callers_are_refused_in_their_own_terms() {
+    let sidecar = Sidecar::start(grpc_app());
+    let refused = |builder: http::request::Builder| {
+        let (status, headers, body, _) = run(ask(&sidecar, builder.body(Frames::text("m")).unwrap()));
+        assert!(body.is_empty());
+        (status.as_u16(), headers["grpc-status"].to_str().unwrap().to_owned())
+    };
+    let anonymous = |path: &str| {
+        Request::builder().method("POST").uri(format!("http://a{path}")).header("content-type", "application/grpc")
+    };
+    assert_eq!(refused(anonymous("/grpc.Test/Echo")), (200, "16".into()));
+    assert_eq!(refused(call("/admin/x")), (200, "7".into()));
+    sidecar.authority.down.store(true, Ordering::SeqCst);
+    let unknown = anonymous("/grpc.Test/Echo").header("authorization", format!("Bearer {}", unknown_token()));
+    assert_eq!(refused(unknown), (200, "14".into()));
+    let mut nowhere = App::hello();
+    nowhere.port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let sidecar = Sidecar::start(nowhere);
+    let (status, headers, ..) = run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::text("m")).unwrap()));
+    assert_eq!((status.as_u16(), &headers["grpc-status"]), (200, &"14".parse().unwrap()));
+}
+
+#[test]
+fn the_end_of_the_session_ends_its_calls() {
+    let sidecar = Sidecar::start(grpc_app());
+    run(async {
+        let message = call("/grpc.Test/Open").body(Frames::text("message")).unwrap();
+        let mut body = connect(&sidecar).await.send_request(message).await.unwrap().into_body();
+        body.frame().await.unwrap().unwrap();
+        let began = Instant::now();
+        sidecar.authority.revoke(&token());
+        let mut trailers = HeaderMap::new();
+        while let Some(frame) = body.frame().await {
+            if let Ok(last) = frame.unwrap().into_trailers() {
+                trailers = last;
+            }
+        }
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        assert_eq!(trailers["grpc-status"], "16");
+    });
+}
+
+#[test]
+fn draining_says_goaway_and_finishes_what_was_begun() {
+    let mut sidecar = Sidecar::start(App::new(|_| {
+        thread::sleep(Duration::from_millis(300));
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()
+    }));
+    run(async {
+        let mut sender = connect(&sidecar).await;
+        let answer = sender.send_request(request("GET", "/x").body(Frames::text("")).unwrap());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        sidecar.drain();
+        assert_eq!(whole(answer.await.unwrap()).await.2, "ok");
+        let late = sender.send_request(request("GET", "/y").body(Frames::text("")).unwrap()).await;
+        assert!(late.is_err());
+    });
+    let began = Instant::now();
+    sidecar.join();
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_flood_of_resets_ends_the_connection() {
+    let sidecar = Sidecar::start(App::hello());
+    let mut client = Client::connect(sidecar.address);
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    // :method GET, :scheme http, :path /, and :authority a.
+    let head = [0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
+    for stream in (1..4000_u32).step_by(2) {
+        let mut frames = vec![0, 0, u8::try_from(head.len()).unwrap(), 1, 4];
+        frames.extend(stream.to_be_bytes());
+        frames.extend(head);
+        frames.extend([0, 0, 4, 3, 0]);
+        frames.extend(stream.to_be_bytes());
+        frames.extend(8_u32.to_be_bytes());
+        client.send(frames);
+    }
+    let said = client.rest();
+    // GOAWAY with ENHANCE_YOUR_CALM.
+    let goaway = said.windows(9).position(|frame| frame[3] == 7 && frame[..3] != [0, 0, 0]);
+    assert!(goaway.is_some_and(|at| said[at + 13..at + 17] == [0, 0, 0, 11]), "{said:?}");
+    assert_eq!(sidecar.ask(&crate::harness::get("/x", "")).status, 200);
+}
+
+#[test]
+fn an_endless_header_block_ends_the_connection() {
+    let sidecar = Sidecar::start(App::hello());
+    let mut client = Client::connect(sidecar.address);
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    client.send([0, 0, 3, 1, 0, 0, 0, 0, 1, 0x82, 0x86, 0x84]);
+    for _ in 0..10_000 {
+        // CONTINUATION without END_HEADERS: a literal field, 100 bytes of value.
+        let mut frame = vec![0, 0, 106, 9, 0, 0, 0, 0, 1, 0x00, 0x03, b'a', b'b', b'c', 101];
+        frame.extend([b'x'; 101]);
+        client.send(frame);
+    }
+    assert!(!client.rest().is_empty());
+    assert_eq!(sidecar.ask(&crate::harness::get("/x", "")).status, 200);
+}
