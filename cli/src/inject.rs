@@ -37,6 +37,7 @@ impl Inject {
                 limits: BTreeMap::new(),
             },
             issuer: self.issuer,
+            operator: "system:serviceaccount:cloakroom-system:cloakroom-operator".to_owned(),
         };
         let injection = injection::plan(&policy, &[], &sidecar);
         print_document(&injection.mutating)?;

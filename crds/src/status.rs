@@ -95,12 +95,14 @@ pub enum Reason {
     Healthy,
     /// The auth service does not answer the operator.
     AuthServiceUnreachable,
-    /// Restarts do not help; the operator waits longer each time.
+    /// Pods cannot be created as they should be, or restarts do not help; the operator waits longer each time.
     RolloutStuck,
     /// Pods that nothing restarts lack the sidecar.
     RestartNeeded,
-    /// The last attempt failed; it is repeated.
-    ReconcileFailed,
+    /// The sidecar's new image did not become ready.
+    UpgradeFailed,
+    /// Not every sidecar has taken the new configuration yet.
+    Updating,
 }
 
 impl Reason {
@@ -125,7 +127,8 @@ impl Reason {
             Self::AuthServiceUnreachable => "AuthServiceUnreachable",
             Self::RolloutStuck => "RolloutStuck",
             Self::RestartNeeded => "RestartNeeded",
-            Self::ReconcileFailed => "ReconcileFailed",
+            Self::UpgradeFailed => "UpgradeFailed",
+            Self::Updating => "Updating",
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Sidecar {
     pub resources: Resources,
     /// The public URL of the auth service, for the app to verify its JWTs by.
     pub issuer: String,
+    /// User name of the operator, who alone may give a running sidecar another image than this one: its old one, when this one fails.
+    pub operator: String,
 }
 
 /// CPU and memory requests are always there: without them, autoscalers that look at utilisation stop working.

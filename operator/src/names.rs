@@ -1,18 +1,24 @@
 //! What the objects of a policy are called.
 
 use cloakroom_protocol::policy_ref::PolicyRef;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 /// Marks every object that the operator made, so that it can find those that lost their policy.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 pub const MANAGED_BY: &str = "cloakroom-operator";
 /// On cluster-scoped objects: the policy that they belong to.
 pub const POLICY_ANNOTATION: &str = cloakroom_protocol::injected::POLICY_ANNOTATION;
+/// The config revision that kubelet was last pointed at.
+pub const REVISION_ANNOTATION: &str = cloakroom_protocol::injected::REVISION_ANNOTATION;
 /// The image that was injected.
 pub const IMAGE_ANNOTATION: &str = "cloakroom.dev/image";
 /// What of the policy is baked into a pod when it is created; another value than the policy's means that the pod is outdated.
 pub const INJECTION_ANNOTATION: &str = "cloakroom.dev/injection";
 /// On a workload's pod template: a new value restarts its pods.
 pub const RESTARTED_ANNOTATION: &str = "cloakroom.dev/restarted-for";
+/// On cluster-scoped objects: of what we wrote.
+pub const DIGEST_ANNOTATION: &str = "cloakroom.dev/digest";
 pub const FINALIZER: &str = "cloakroom.dev/injection";
 pub const FIELD_MANAGER: &str = "cloakroom-operator";
 
@@ -34,6 +40,14 @@ impl Names {
             proof_secret: format!("cloakroom.{}.proof-key", policy.name()),
         }
     }
+}
+
+/// The first 64 bits of SHA-256 over the JSON, in hex. Field order is declaration order and maps are sorted, so that equal contents have
+/// equal digests.
+pub fn digest(content: &impl Serialize) -> String {
+    // What is digested consists of structs and maps with string keys: nothing in it can fail to serialise.
+    let json = serde_json::to_vec(content).unwrap_or_default();
+    Sha256::digest(json).iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

@@ -54,6 +54,7 @@ fn injection(compiled: &Compiled) -> String {
         )
         .unwrap(),
         issuer: "https://auth.example.com".into(),
+        operator: "system:serviceaccount:cloakroom-system:cloakroom-operator".into(),
     };
     let older = serde_norway::from_str(
         "{matchLabels: {app: older}, matchExpressions: [{key: a, operator: NotIn, values: [b]}]}",

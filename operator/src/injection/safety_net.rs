@@ -136,9 +136,10 @@ fn intercept_check(sidecar: &Sidecar) -> String {
 /// `spec.initContainers[*].image` is one of the few fields that can be changed in a running pod.
 fn image_kept(sidecar: &Sidecar) -> String {
     format!(
-        "!has(object.spec.initContainers) || object.spec.initContainers.all(c, !(c.name in {ours}) || c.image == {image} \
+        "request.userInfo.username == {operator} || !has(object.spec.initContainers) || object.spec.initContainers.all(c, !(c.name in {ours}) || c.image == {image} \
          || oldObject.spec.initContainers.exists(o, o.name == c.name && o.image == c.image))",
         ours = quote_all(containers::CONTAINERS),
-        image = quote(&sidecar.image)
+        image = quote(&sidecar.image),
+        operator = quote(&sidecar.operator)
     )
 }

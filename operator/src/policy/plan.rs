@@ -2,10 +2,9 @@
 
 use cloakroom_protocol::registration::{JwtTerms, PolicyRegistration};
 use cloakroom_protocol::sidecar_config::{FORMAT, Jwt, SidecarConfig};
-use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::{Policy, Settings};
+use crate::names;
 
 /// A policy that can be put into force.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +41,8 @@ fn sidecar_config(policy: &Policy, settings: &Settings) -> SidecarConfig {
         rules: policy.rules.clone(),
         limits: policy.limits,
     };
-    config.revision = revision(&config);
+    // Over everything else: the revision itself is still empty.
+    config.revision = names::digest(&config);
     config
 }
 
@@ -56,14 +56,6 @@ fn registration(policy: &Policy) -> PolicyRegistration {
         jwt: JwtTerms { lifetime_seconds: policy.jwt_lifetime, claims: policy.claims.clone() },
         writable: policy.writable.clone(),
     };
-    registration.revision = revision(&registration);
+    registration.revision = names::digest(&registration);
     registration
-}
-
-/// The first 64 bits of SHA-256 over the JSON, in which the revision itself is still empty. Field order is declaration order and maps
-/// are sorted, so equal contents have equal revisions.
-fn revision(content: &impl Serialize) -> String {
-    // Structs of strings, numbers and maps with string keys: nothing in them can fail to serialise.
-    let json = serde_json::to_vec(content).unwrap_or_default();
-    Sha256::digest(json).iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }

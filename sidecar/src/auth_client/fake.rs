@@ -17,7 +17,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 type Body = BoxBody<Bytes, Infallible>;
@@ -47,7 +47,6 @@ pub struct FakeAuth {
     pub told: Arc<Mutex<Told>>,
     serving: Option<JoinHandle<()>>,
     connections: Arc<Mutex<Vec<JoinHandle<()>>>>,
-    drain: Arc<Notify>,
 }
 
 impl FakeAuth {
@@ -56,8 +55,7 @@ impl FakeAuth {
     }
 
     pub async fn start_at(address: SocketAddr) -> Self {
-        let mut fake =
-            Self { address, told: Arc::default(), serving: None, connections: Arc::default(), drain: Arc::default() };
+        let mut fake = Self { address, told: Arc::default(), serving: None, connections: Arc::default() };
         fake.serve().await;
         fake
     }
@@ -70,11 +68,6 @@ impl FakeAuth {
         }
     }
 
-    /// Open connections take no more requests (GOAWAY), new ones are accepted.
-    pub fn drain(&self) {
-        self.drain.notify_waiters();
-    }
-
     pub async fn serve(&mut self) {
         let listener = loop {
             match TcpListener::bind(self.address).await {
@@ -83,22 +76,14 @@ impl FakeAuth {
             }
         };
         self.address = listener.local_addr().unwrap();
-        let (told, connections, drain) = (self.told.clone(), self.connections.clone(), self.drain.clone());
+        let (told, connections) = (self.told.clone(), self.connections.clone());
         self.serving = Some(tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
-                let (told, drain) = (told.clone(), drain.clone());
+                let told = told.clone();
                 let connection = tokio::spawn(async move {
                     let service = service_fn(move |request| answer(told.clone(), request));
                     let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(tcp), service));
-                    let ended = tokio::select! {
-                        ended = &mut connection => Some(ended),
-                        () = drain.notified() => None,
-                    };
-                    if ended.is_none() {
-                        connection.as_mut().graceful_shutdown();
-                        let _ = connection.await;
-                    }
+                    let _ = builder.serve_connection(TokioIo::new(tcp), service).await;
                 });
                 connections.lock().unwrap().push(connection);
             }
