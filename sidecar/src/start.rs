@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::admin::{self, Admin};
 use crate::auth_client::workload_token::TokenSource;
-use crate::auth_client::{AuthClient, Setup};
+use crate::auth_client::{AuthClient, Setup, Status};
 use crate::clock;
 use crate::config::file::{ConfigFileError, Follower};
 use crate::config::{CurrentPolicy, InvalidConfig, Policy};
@@ -157,6 +157,11 @@ impl Running {
     /// Where port 15020's contents are.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// Connection, event stream and cache.
+    pub fn status(&self) -> Status {
+        self.client.status()
     }
 
     /// In place of the one in memory.

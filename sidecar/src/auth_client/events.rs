@@ -49,6 +49,7 @@ impl AuthClient {
     pub(super) async fn follow_events(self: Arc<Self>) {
         let mut last = None;
         let mut backoff = FIRST_BACKOFF;
+        let mut said = String::new();
         loop {
             let opened = Instant::now();
             let Err(error) = self.stream(&mut last).await;
@@ -63,7 +64,16 @@ impl AuthClient {
                     self.cache.reset();
                     last = None;
                 }
-                _ => log::warn("event stream", &[("error", &error)]),
+                _ => {
+                    // The same trouble again and again is one line.
+                    let trouble = error.to_string();
+                    let say = if said == trouble { log::debug } else { log::warn };
+                    say("no event stream", &[("error", &error)]);
+                    said = trouble;
+                }
+            }
+            if opened.elapsed() > LEASE {
+                said.clear();
             }
             backoff = if opened.elapsed() > LEASE { FIRST_BACKOFF } else { (backoff * 2).min(MAX_BACKOFF) };
             sleep(backoff).await;

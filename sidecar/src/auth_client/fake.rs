@@ -17,7 +17,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 type Body = BoxBody<Bytes, Infallible>;
@@ -47,6 +47,7 @@ pub struct FakeAuth {
     pub told: Arc<Mutex<Told>>,
     serving: Option<JoinHandle<()>>,
     connections: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    drain: Arc<Notify>,
 }
 
 impl FakeAuth {
@@ -55,7 +56,8 @@ impl FakeAuth {
     }
 
     pub async fn start_at(address: SocketAddr) -> Self {
-        let mut fake = Self { address, told: Arc::default(), serving: None, connections: Arc::default() };
+        let mut fake =
+            Self { address, told: Arc::default(), serving: None, connections: Arc::default(), drain: Arc::default() };
         fake.serve().await;
         fake
     }
@@ -68,6 +70,11 @@ impl FakeAuth {
         }
     }
 
+    /// Open connections take no more requests (GOAWAY), new ones are accepted.
+    pub fn drain(&self) {
+        self.drain.notify_waiters();
+    }
+
     pub async fn serve(&mut self) {
         let listener = loop {
             match TcpListener::bind(self.address).await {
@@ -76,14 +83,22 @@ impl FakeAuth {
             }
         };
         self.address = listener.local_addr().unwrap();
-        let (told, connections) = (self.told.clone(), self.connections.clone());
+        let (told, connections, drain) = (self.told.clone(), self.connections.clone(), self.drain.clone());
         self.serving = Some(tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
-                let told = told.clone();
+                let (told, drain) = (told.clone(), drain.clone());
                 let connection = tokio::spawn(async move {
                     let service = service_fn(move |request| answer(told.clone(), request));
                     let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                    let _ = builder.serve_connection(TokioIo::new(tcp), service).await;
+                    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(tcp), service));
+                    let ended = tokio::select! {
+                        ended = &mut connection => Some(ended),
+                        () = drain.notified() => None,
+                    };
+                    if ended.is_none() {
+                        connection.as_mut().graceful_shutdown();
+                        let _ = connection.await;
+                    }
                 });
                 connections.lock().unwrap().push(connection);
             }

@@ -559,3 +559,27 @@ async fn the_signing_keys_are_kept_for_apps() {
     f.fake.send("2000-0", &Event::Keys);
     f.until(|f| f.client.jwks().is_some_and(|jwks| jwks.as_ref() == r#"{"keys":[{"kty":"OKP"}]}"#)).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_drains_costs_no_request() {
+    let f = Fixture::leased().await;
+    f.fake.drain();
+    for seed in 100..140 {
+        let token = token(seed);
+        f.knows(&token, "bob");
+        assert!(is_active(&f.client.exchange(&token, Outage::Deny).await), "{seed}");
+    }
+    assert!(f.client.metrics.connects.get() >= 2, "it went on elsewhere");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_cut_costs_no_request_while_another_can_be_made() {
+    let mut f = Fixture::leased().await;
+    for seed in 100..110 {
+        f.fake.stop();
+        f.fake.serve().await;
+        let token = token(seed);
+        f.knows(&token, "bob");
+        assert!(is_active(&f.client.exchange(&token, Outage::Deny).await), "{seed}");
+    }
+}

@@ -30,6 +30,10 @@ pub async fn answer(
     let Some(scope) = scope(head.query.as_deref().unwrap_or_default()) else {
         return problem(StatusCode::BAD_REQUEST, "scope is session or everywhere");
     };
+    // Two tokens are none, but whoever is told to be signed out must be.
+    if token.is_none() && policy.session_cookie().is_some_and(|name| cookies::has_token(name, &head.headers)) {
+        return problem(StatusCode::BAD_REQUEST, "More than one token");
+    }
     if let Some(token) = token
         && let Err(Unavailable) = control.client().sign_out(token, scope).await
     {

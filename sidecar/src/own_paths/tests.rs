@@ -143,6 +143,10 @@ async fn nobody_is_told_to_be_signed_out_who_is_not() {
     let response = ask(&f, "POST", "/.cloakroom/logout", &[], Some(&token)).await;
     assert_eq!(response.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(response.headers.contains_key(RETRY_AFTER) && cookies(&response).is_empty(), "the cookie stays");
+    // A second token beside the cookie's: the data plane finds none, since it cannot tell which counts.
+    let both = format!("a=b; __Host-cloakroom={}", token.expose());
+    let response = ask(&f, "POST", "/.cloakroom/logout", &[("cookie", &both)], None).await;
+    assert_eq!(response.status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

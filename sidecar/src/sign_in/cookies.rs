@@ -1,5 +1,6 @@
 //! Cookies of a sign-in under way. They start with `__Host-`, so no other host can set or read them (RFC 6265bis §4.1.3.2).
 
+use cloakroom_protocol::token::OpaqueToken;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
@@ -69,6 +70,11 @@ impl FlowCookies {
 /// A session's cookie; `seconds` until the session's absolute end.
 pub fn set_session(name: &str, token: &str, seconds: u64, headers: &mut HeaderMap) {
     append(format!("{name}={token}; Max-Age={seconds}; {ATTRIBUTES}"), headers);
+}
+
+/// Whether a cookie of that name holds something that could be a token.
+pub fn has_token(name: &str, headers: &HeaderMap) -> bool {
+    cookies(headers).any(|(found, value)| found == name && value.parse::<OpaqueToken>().is_ok())
 }
 
 pub fn clear(name: &str, headers: &mut HeaderMap) {
