@@ -13,6 +13,7 @@ pub mod upkeep;
 pub mod workload_token;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwapOption;
@@ -49,6 +50,9 @@ pub struct AuthClient {
     cache: TokenCache,
     lease: Lease,
     flights: Mutex<HashMap<Fingerprint, Flight>>,
+    /// The last question was not answered in time: until something is, one at a time is asked, and nobody else waits as long.
+    hanging: AtomicBool,
+    trying: AtomicBool,
     target: watch::Sender<Option<Endpoint>>,
     jwks: ArcSwapOption<Bytes>,
     /// Newest event that took effect here and wants to be acknowledged.
@@ -94,6 +98,8 @@ impl AuthClient {
             cache: TokenCache::new(bounds, now),
             lease: Lease::new(now),
             flights: Mutex::default(),
+            hanging: AtomicBool::new(false),
+            trying: AtomicBool::new(false),
             target: watch::Sender::new(None),
             jwks: ArcSwapOption::empty(),
             effective: watch::Sender::new(None),

@@ -1,6 +1,7 @@
 //! The event stream: what it says happens to the cache at once, then is acknowledged. Silence ends the lease, and the stream.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cloakroom_protocol::events::{Event, InvalidEvent};
@@ -50,13 +51,15 @@ impl AuthClient {
         let mut last = None;
         let mut backoff = FIRST_BACKOFF;
         let mut said = String::new();
+        // The first policy says where to.
+        let _ = self.target.subscribe().wait_for(Option::is_some).await;
         loop {
             let opened = Instant::now();
             let Err(error) = self.stream(&mut last).await;
             self.metrics.stream_open.set(0);
             match &error {
-                // There will be one; and the connection's keeper has said so.
-                StreamError::NoPolicy | StreamError::Call(CallError::NotConnected(_)) => {}
+                // The connection's keeper has said so.
+                StreamError::Call(CallError::NotConnected(_)) => {}
                 StreamError::Broken(_) | StreamError::Event(_) => {
                     // What was not understood may have been a revocation.
                     self.metrics.events.of(EventKind::Broken).inc();
@@ -149,6 +152,7 @@ impl AuthClient {
             }
             Event::Heartbeat(beat) => {
                 self.lease.renew(beat, Instant::now());
+                self.hanging.store(false, Ordering::Relaxed);
                 heartbeat = true;
                 EventKind::Heartbeat
             }

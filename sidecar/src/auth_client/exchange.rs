@@ -1,5 +1,6 @@
 //! Token → identity by asking, once per token at a time; an answer that was overtaken is asked for again.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cloakroom_protocol::internal_api::IntrospectForm;
@@ -51,6 +52,10 @@ pub enum UnusableAnswer {
 
 impl AuthClient {
     pub(super) async fn introspect(&self, token: &OpaqueToken, fingerprint: Fingerprint) -> Outcome {
+        let hanging = self.hanging.load(Ordering::Relaxed);
+        if hanging && self.trying.swap(true, Ordering::Relaxed) {
+            return Err(Unavailable);
+        }
         let (tell, told) = oneshot::channel();
         if self.join(fingerprint, tell) {
             self.depart(token.clone(), fingerprint);
@@ -94,6 +99,7 @@ impl AuthClient {
         self.runtime.spawn(async move {
             loop {
                 let outcome = this.ask_until_current(&token, fingerprint).await;
+                this.trying.store(false, Ordering::Relaxed);
                 let Some(waiting) = this.land(&fingerprint) else { return };
                 for tell in waiting {
                     // Some have gone.
@@ -124,6 +130,7 @@ impl AuthClient {
             self.metrics.introspection_seconds.observe(started.elapsed());
             match answer {
                 Ok(exchanged) => {
+                    self.hanging.store(false, Ordering::Relaxed);
                     let answer =
                         if matches!(exchanged, Exchanged::Active(_)) { Answer::Active } else { Answer::Inactive };
                     self.metrics.introspections.of(answer).inc();
@@ -131,6 +138,9 @@ impl AuthClient {
                 }
                 Err(Unusable::NotAdmitted(NotAdmitted::Overtaken(..))) => self.metrics.overtaken.inc(),
                 Err(error) => {
+                    if matches!(error, Unusable::Call(CallError::Timeout)) {
+                        self.hanging.store(true, Ordering::Relaxed);
+                    }
                     self.metrics.introspections.of(Answer::Failed).inc();
                     // Of a lost connection its keeper has told; once is enough.
                     let known = matches!(error, Unusable::Call(CallError::NotConnected(_)));

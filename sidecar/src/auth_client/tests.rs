@@ -361,6 +361,29 @@ async fn an_auth_service_that_does_not_answer_is_unavailable_after_two_seconds()
 }
 
 #[tokio::test(start_paused = true)]
+async fn once_it_hangs_one_request_at_a_time_finds_out_whether_it_still_does() {
+    let f = Fixture::leased().await;
+    let gate = Arc::new(Semaphore::new(0));
+    f.fake.with(|told| told.gate = Some(gate.clone()));
+    let ask = |token: OpaqueToken| {
+        let client = f.client.clone();
+        tokio::spawn(async move { client.exchange(&token, Outage::Deny).await })
+    };
+    let first = ask(token(50));
+    f.until(|f| f.fake.introspections() == 1).await;
+    tokio::time::advance(Duration::from_millis(2001)).await;
+    assert!(first.await.unwrap().is_err());
+    let trying = ask(token(51));
+    f.until(|f| f.fake.introspections() == 2).await;
+    let before = Instant::now();
+    assert!(f.client.exchange(&token(52), Outage::Deny).await.is_err());
+    assert_eq!((before.elapsed(), f.fake.introspections()), (Duration::ZERO, 2), "at once, without a question");
+    gate.add_permits(100);
+    assert!(is_inactive(&trying.await.unwrap()));
+    assert!(is_active(&f.exchange().await), "it answers again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_outage_contract_bridges_for_as_long_as_it_says() {
     let mut f = Fixture::leased().await;
     let lease = Outage::Lease { seconds: 20 };
