@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use cloakroom_protocol::injected::{self, InvalidInjection, Port, parse_ports, parse_probes};
 
 use crate::auth_client::workload_token::TokenSource;
+use crate::limits;
 use crate::listen::Listen;
 use crate::log::{Level, UnknownLevel};
 use crate::start::{ConfigSource, Options};
-use crate::workers;
 
 pub const USAGE: &str = "\
 Usage: cloakroom-sidecar                                   serve, as the environment says
@@ -102,7 +102,7 @@ fn serve(environment: &dyn Fn(&str) -> Option<String>, ipv6: bool) -> Result<Com
         Some(value) => value.parse().map_err(|_| InvalidArguments::Environment { name: ADMIN_LISTEN_ENV, value })?,
     };
     let workers = match environment(WORKERS_ENV) {
-        None => workers::by_cpu_limit(),
+        None => limits::workers(),
         Some(value) => value
             .parse()
             .ok()

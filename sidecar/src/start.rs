@@ -18,15 +18,14 @@ use tokio::sync::{oneshot, watch};
 use crate::admin::{self, Admin};
 use crate::auth_client::workload_token::TokenSource;
 use crate::auth_client::{AuthClient, Setup, Status};
-use crate::clock;
 use crate::config::file::{ConfigFileError, Follower};
 use crate::config::{CurrentPolicy, InvalidConfig, Policy};
 use crate::control::Control;
 use crate::listen::{self, Listen, Phase, Workers};
 use crate::log;
 use crate::metrics::Metrics;
-use crate::token_cache::Bounds;
 use crate::worker::Runtime;
+use crate::{clock, limits};
 
 pub struct Options {
     pub config: ConfigSource,
@@ -101,7 +100,7 @@ impl Sidecar {
             workload: options.workload_token,
             sidecar: options.pod_uid.clone(),
             runtime: runtime.clone(),
-            bounds: Bounds::default(),
+            bounds: limits::cache_bounds(),
         });
         let mut running = Running {
             phase,

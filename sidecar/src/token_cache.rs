@@ -286,8 +286,8 @@ impl TokenCache {
             used: AtomicU64::new(millis),
             reported: AtomicU64::new(millis),
             renewing: AtomicU64::new(0),
-            // The answer's JSON says about how much its parsed form takes, twice for the maps' and strings' own room.
-            weight: 1024 + 2 * size,
+            // The answer's JSON is about as large as what is kept of it; the rest is the index's, measured.
+            weight: 2048 + size + size / 2,
         });
         self.remove(index, &fingerprint);
         index.insert(fingerprint, entry.weight, millis);

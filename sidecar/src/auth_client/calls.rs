@@ -8,13 +8,14 @@ use cloakroom_protocol::introspection::Introspection;
 use cloakroom_protocol::revocation::{Acknowledgement, Receipt, RevokeRequest};
 use cloakroom_protocol::session::{SessionPatch, UsageReport};
 use cloakroom_protocol::sign_in::{CodeExchange, PushedAuthorization, PushedAuthorizationAnswer, SignedIn};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HOST};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE};
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, Generation};
 use super::workload_token::{NoWorkloadToken, WorkloadToken};
@@ -85,6 +86,8 @@ struct Call {
     path: &'static str,
     query: String,
     content_type: &'static str,
+    accept: &'static str,
+    last_event: Option<String>,
     body: Bytes,
     timeout: Duration,
     repeat: Repeat,
@@ -152,21 +155,21 @@ impl Calls {
         sidecar: &str,
         last: Option<&str>,
     ) -> Result<(Response<Incoming>, Generation), CallError> {
-        let mut call = Call::get(internal_api::EVENTS);
         let sidecar: String = form_urlencoded::byte_serialize(sidecar.as_bytes()).collect();
-        call.query = format!("?sidecar={sidecar}");
-        let mut request = self.request(policy, &call)?;
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        if let Some(last) = last {
-            let last = HeaderValue::from_str(last).map_err(|error| CallError::Request(error.to_string()))?;
-            request.headers_mut().insert("last-event-id", last);
-        }
-        let deadline = Instant::now() + CALL_TIMEOUT;
-        let (response, generation) = self.send(request, Repeat::Safe, deadline).await?;
-        if response.status() == StatusCode::OK {
-            return Ok((response, generation));
-        }
-        Err(self.refused(response, deadline).await)
+        let call = Call {
+            query: format!("?sidecar={sidecar}"),
+            accept: "text/event-stream",
+            last_event: last.map(str::to_owned),
+            ..Call::get(internal_api::EVENTS)
+        };
+        let opened = async {
+            let (response, generation) = self.send(policy, &call).await?;
+            if response.status() == StatusCode::OK {
+                return Ok((response, generation));
+            }
+            Err(self.refused(response).await)
+        };
+        timeout(call.timeout, opened).await.map_err(|_| CallError::Timeout)?
     }
 
     async fn json<T: DeserializeOwned>(&self, policy: &Policy, call: Call) -> Result<Answered<T>, CallError> {
@@ -175,72 +178,67 @@ impl Calls {
     }
 
     async fn whole(&self, policy: &Policy, call: &Call) -> Result<(Bytes, u64), CallError> {
-        let deadline = Instant::now() + call.timeout;
-        let (response, _) = self.send(self.request(policy, call)?, call.repeat, deadline).await?;
-        if !response.status().is_success() {
-            return Err(self.refused(response, deadline).await);
-        }
-        let date = response.headers().get(DATE).and_then(|date| clock::parse_http_date(date.to_str().ok()?));
-        let body = collect(response.into_body(), deadline).await?;
-        Ok((body, date.unwrap_or_else(|| clock::unix_now().as_secs())))
+        let exchange = async {
+            let (response, _) = self.send(policy, call).await?;
+            if !response.status().is_success() {
+                return Err(self.refused(response).await);
+            }
+            let date = response.headers().get(DATE).and_then(|date| clock::parse_http_date(date.to_str().ok()?));
+            let body = collect(response.into_body()).await?;
+            Ok((body, date.unwrap_or_else(|| clock::unix_now().as_secs())))
+        };
+        timeout(call.timeout, exchange).await.map_err(|_| CallError::Timeout)?
     }
 
     fn request(&self, policy: &Policy, call: &Call) -> Result<Request<Full<Bytes>>, CallError> {
-        let endpoint = &policy.endpoint;
-        let mut request = Request::builder()
-            .method(call.method.clone())
-            .uri(format!("{}://{}{}{}", endpoint.scheme(), endpoint.authority, call.path, call.query))
-            .header(AUTHORIZATION, self.workload.authorization(Instant::now())?)
-            .header(ACCEPT, "application/json");
+        let wrong = || CallError::Request(call.path.to_owned());
+        let path = if call.query.is_empty() {
+            PathAndQuery::from_static(call.path)
+        } else {
+            [call.path, &call.query].concat().parse().map_err(|_| wrong())?
+        };
+        let mut request = Request::new(Full::new(call.body.clone()));
+        *request.method_mut() = call.method.clone();
+        // HTTP/2 has `:authority` in the place of `Host`.
+        *request.uri_mut() = policy.endpoint.uri(path).ok_or_else(wrong)?;
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, self.workload.authorization(Instant::now())?);
+        headers.insert(ACCEPT, HeaderValue::from_static(call.accept));
         if !call.content_type.is_empty() {
-            request = request.header(CONTENT_TYPE, call.content_type);
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(call.content_type));
         }
-        let mut request =
-            request.body(Full::new(call.body.clone())).map_err(|error| CallError::Request(error.to_string()))?;
-        // HTTP/2 has `:authority`.
-        request.headers_mut().remove(HOST);
+        if let Some(last) = &call.last_event {
+            headers.insert("last-event-id", HeaderValue::from_str(last).map_err(|_| wrong())?);
+        }
         Ok(request)
     }
 
     /// A connection that has just ended, or takes no more requests, is replaced, once.
-    async fn send(
-        &self,
-        request: Request<Full<Bytes>>,
-        repeat: Repeat,
-        deadline: Instant,
-    ) -> Result<(Response<Incoming>, Generation), CallError> {
-        let again = copy(&request);
-        let (failure, unsent) = match self.send_once(request, deadline).await {
+    async fn send(&self, policy: &Policy, call: &Call) -> Result<(Response<Incoming>, Generation), CallError> {
+        let (failure, unsent) = match self.send_once(self.request(policy, call)?).await {
             Err(Failure::Lost(error, unsent)) => (error, unsent),
             Err(Failure::Final(error)) => return Err(error),
             Ok(answer) => return Ok(answer),
         };
         let second = match unsent {
             Some(request) => *request,
-            None if repeat == Repeat::Safe => again,
+            None if call.repeat == Repeat::Safe => self.request(policy, call)?,
             None => return Err(failure),
         };
-        self.send_once(second, deadline).await.map_err(|failure| match failure {
+        self.send_once(second).await.map_err(|failure| match failure {
             Failure::Lost(error, _) | Failure::Final(error) => error,
         })
     }
 
-    async fn send_once(
-        &self,
-        request: Request<Full<Bytes>>,
-        deadline: Instant,
-    ) -> Result<(Response<Incoming>, Generation), Failure> {
-        let late = |_| Failure::Final(CallError::Timeout);
+    async fn send_once(&self, request: Request<Full<Bytes>>) -> Result<(Response<Incoming>, Generation), Failure> {
         let mut connection = self.connection.clone();
-        let (mut sender, generation) = timeout_at(deadline, connection.get())
-            .await
-            .map_err(late)?
-            .map_err(|reason| Failure::Final(CallError::NotConnected(reason)))?;
-        match timeout_at(deadline, sender.try_send_request(request)).await.map_err(late)? {
+        let (mut sender, generation) =
+            connection.get().await.map_err(|reason| Failure::Final(CallError::NotConnected(reason)))?;
+        match sender.try_send_request(request).await {
             Ok(response) => Ok((response, generation)),
             Err(mut error) => {
-                self.connection.is_worn(generation);
-                self.connection.clone().replaced(generation, deadline).await;
+                connection.is_worn(generation);
+                connection.replaced(generation).await;
                 let unsent = error.take_message().map(Box::new);
                 Err(Failure::Lost(error.into_error().into(), unsent))
             }
@@ -248,13 +246,13 @@ impl Calls {
     }
 
     /// What the contract calls a refusal. Our own credential being refused is an outage of ours, and loud.
-    async fn refused(&self, response: Response<Incoming>, deadline: Instant) -> CallError {
+    async fn refused(&self, response: Response<Incoming>) -> CallError {
         let status = response.status();
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             self.workload.read_again();
             log::error("the auth service refuses this workload's token", &[("status", &status.as_u16())]);
         }
-        let problem = match collect(response.into_body(), deadline).await {
+        let problem = match collect(response.into_body()).await {
             Ok(body) => serde_json::from_slice::<Problem>(&body)
                 .map(|problem| problem.detail.unwrap_or(problem.title))
                 .unwrap_or_default(),
@@ -277,6 +275,8 @@ impl Call {
             path,
             query: String::new(),
             content_type: "",
+            accept: "application/json",
+            last_event: None,
             body: Bytes::new(),
             timeout: CALL_TIMEOUT,
             repeat: Repeat::Safe,
@@ -298,20 +298,10 @@ impl Call {
     }
 }
 
-fn copy(request: &Request<Full<Bytes>>) -> Request<Full<Bytes>> {
-    let mut copy = Request::new(request.body().clone());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    copy.headers_mut().clone_from(request.headers());
-    copy
-}
-
-async fn collect(mut body: Incoming, deadline: Instant) -> Result<Bytes, CallError> {
+async fn collect(mut body: Incoming) -> Result<Bytes, CallError> {
     let mut whole = BytesMut::new();
     loop {
-        let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| CallError::Timeout)? else {
-            return Ok(whole.freeze());
-        };
+        let Some(frame) = body.frame().await else { return Ok(whole.freeze()) };
         if let Ok(data) = frame?.into_data() {
             if whole.len() + data.len() > MAX_ANSWER {
                 return Err(CallError::TooLarge);

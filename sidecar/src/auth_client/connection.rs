@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rand::{CryptoRng, RngExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use super::endpoint::Endpoint;
 use crate::log;
@@ -99,10 +99,10 @@ impl Connection {
     }
 
     /// Waits until another one took its place, or none could be had.
-    pub async fn replaced(&mut self, generation: Generation, deadline: Instant) {
+    pub async fn replaced(&mut self, generation: Generation) {
         let other = |state: &State| !matches!(state, State::Up(_, current) if *current == generation);
         // Whoever asks next finds out what came of it.
-        let _ = timeout_at(deadline, self.state.wait_for(other)).await;
+        let _ = self.state.wait_for(other).await;
     }
 
     pub fn state(&self) -> State {

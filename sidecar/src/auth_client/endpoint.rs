@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cloakroom_protocol::sidecar_config::AuthService;
 use http::Uri;
-use http::uri::{Authority, Scheme};
+use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -72,7 +72,16 @@ impl Endpoint {
         Ok(Self { authority: authority.clone(), addresses, tls, ca: config.ca.clone() })
     }
 
-    pub fn scheme(&self) -> &'static str {
+    /// Without parsing anything again.
+    pub fn uri(&self, path: PathAndQuery) -> Option<Uri> {
+        let scheme = if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        let mut parts = Parts::default();
+        (parts.scheme, parts.authority, parts.path_and_query) =
+            (Some(scheme), Some(self.authority.clone()), Some(path));
+        Uri::from_parts(parts).ok()
+    }
+
+    fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
