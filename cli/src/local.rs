@@ -42,7 +42,7 @@ pub(crate) struct Local {
     /// The app to protect, on this machine; without it, a sample app
     #[arg(long, env = "CLOAKROOM_UPSTREAM", value_name = "127.0.0.1:PORT")]
     upstream: Option<String>,
-    /// Keep sessions in this Redis, e.g. redis://127.0.0.1:6379, instead of in memory
+    /// Keep sessions in this Redis, e.g. <redis://127.0.0.1:6379>, instead of in memory
     #[arg(long, env = "CLOAKROOM_REDIS", hide_env_values = true, value_name = "URL")]
     redis: Option<String>,
     /// Write addresses and credentials there, as JSON, once everything answers
@@ -75,7 +75,7 @@ impl Local {
 
     async fn start(&self, ports: &Ports, upstream: Option<u16>, compiled: &Compiled) -> Result<(AuthService, Sidecar)> {
         let random = Random::system()?;
-        let mut rng = random.with(|rng| StdRng::from_rng(rng));
+        let mut rng = random.with(StdRng::from_rng);
         let issuer = WorkloadIssuer::generate()?;
         let http = reqwest::Client::builder().no_proxy().build()?;
         let auth_service = AuthService::start(ports, self.redis.as_deref(), &issuer, &random, &http).await?;
@@ -89,7 +89,7 @@ impl Local {
         };
         let namespace = compiled.config.policy.namespace();
         let workload = issuer.token(namespace, "default", sidecar::POD, unix_now().as_secs())?;
-        let sidecar = Sidecar::start(compiled.config.clone(), ports.app, app_port, workload, &mut rng)?;
+        let sidecar = Sidecar::start(compiled.config.clone(), ports, app_port, workload)?;
 
         let ready = Ready {
             app_url: format!("http://{}", ports.app),
@@ -106,7 +106,7 @@ impl Local {
         ready::answers(&http, &format!("{}/.well-known/openid-configuration", ready.auth_url)).await?;
         ready::until("the sidecar's connection to the auth service", || sidecar.is_connected()).await?;
         TcpStream::connect(ports.app).await.context("the protected port")?;
-        ready.print(self.upstream.as_deref());
+        ready.print(&format!("http://{}", ports.health), self.upstream.as_deref());
         if let Some(file) = &self.ready_file {
             ready.write(file)?;
         }
@@ -158,7 +158,7 @@ async fn follow(file: Option<&Path>, ports: &Ports, first: &Compiled, operator: 
         seen = Some(now);
         match change(file, ports, first, operator, sidecar).await {
             Ok(()) => println!("{} is in force", file.display()),
-            Err(error) => eprintln!("not in force, the policy stays as it was: {error:#}"),
+            Err(error) => eprintln!("not in force, the policy stays as it was: {}", crate::sentence(&error)),
         }
     }
 }

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
@@ -68,5 +68,29 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Users(users) => users.run().await,
         Command::Sessions(sessions) => sessions.run().await,
         Command::SampleApp(app) => app.run(shutdown::requested()?).await,
+    }
+}
+
+/// The whole chain, without causes that their effect has already told.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let error = anyhow::anyhow!("no such file").context("policy.yaml: no such file").context("reading");
+        assert_eq!(sentence(&error), "reading: policy.yaml: no such file");
     }
 }

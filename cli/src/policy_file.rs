@@ -3,15 +3,14 @@
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use cloakroom_crds::AuthPolicy;
 use cloakroom_operator::policy::read;
 
 /// Reads and judges one policy; every error starts with the file's name.
 pub(crate) fn load(path: &Path) -> Result<AuthPolicy> {
     let text = text(path).with_context(|| path.display().to_string())?;
-    // The error says all in one sentence, its cause included.
-    read::read(&text).map_err(|error| anyhow!("{}: {error}", path.display()))
+    read::read(&text).with_context(|| path.display().to_string())
 }
 
 fn text(path: &Path) -> std::io::Result<String> {

@@ -37,6 +37,8 @@ async fn walk(local: &Local, chromium: &Chromium) -> Result<()> {
     assert_eq!(scripts_see, "", "HttpOnly");
 
     page.find(Locator::Css("form[action='/.cloakroom/logout'] button")).await?.click().await?;
+    let wait = page.wait().at_most(Duration::from_secs(5));
+    wait.for_element(Locator::XPath("//h1[not(contains(., 'Signed in as'))]")).await?;
     chromium.picture("signed-out.png").await?;
     page.goto(&local.app("/")).await?;
     let wait = page.wait().at_most(Duration::from_secs(5));

@@ -65,7 +65,7 @@ impl Client {
         self.grant_types.contains(&grant)
     }
 
-    /// What was asked for, if all of it is allowed; everything that is allowed, if nothing was named.
+    /// What was asked for, if all of it is allowed; nothing, if nothing was named: a token can do no more than somebody meant it to.
     pub fn scope_for(&self, asked: Option<&str>) -> Option<String> {
         narrow(&self.scopes, asked)
     }
@@ -111,7 +111,7 @@ impl Client {
 
 /// Space separated scopes, each of them allowed, each once.
 fn narrow(allowed: &[String], asked: Option<&str>) -> Option<String> {
-    let Some(asked) = asked.filter(|asked| !asked.is_empty()) else { return Some(allowed.join(" ")) };
+    let Some(asked) = asked.filter(|asked| !asked.is_empty()) else { return Some(String::new()) };
     let mut scopes: Vec<&str> = Vec::new();
     for scope in asked.split(' ') {
         if !allowed.iter().any(|one| one == scope) {
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn a_client_gets_no_scope_or_audience_that_it_is_not_allowed() {
         let client = client(&["https://x.example/cb"]);
-        assert_eq!(client.scope_for(None).as_deref(), Some("orders openid"));
+        assert_eq!(client.scope_for(None).as_deref(), Some(""), "least privilege");
         assert_eq!(client.scope_for(Some("orders orders")).as_deref(), Some("orders"));
         assert_eq!(client.scope_for(Some("orders admin")), None);
         assert_eq!(client.scope_for(Some(" ")), None);

@@ -1,16 +1,7 @@
 //! The real service on loopback, asked as sidecars, operators, clients and browsers ask it.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod harness;
 
-mod abuse;
-mod admin;
-mod events;
-mod introspection;
-mod oauth;
-mod outage;
-mod pages;
-mod policies;
 mod sign_in;
-mod workloads;

@@ -11,6 +11,8 @@ use crate::admin_api::AdminApi;
 use crate::users::{self, List, User};
 
 const NAME: &str = "demo";
+/// Beside those of the policy.
+const CLIENT_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
 const API_KEY_SECONDS: u64 = 30 * 86_400;
 
 pub(crate) struct Demo {
@@ -59,7 +61,7 @@ async fn client(api: &AdminApi, audience: &str, scopes: &[String]) -> Result<Str
         // On any port (RFC 8252 §7.3).
         "redirect_uris": ["http://127.0.0.1/callback"],
         "grant_types": ["authorization_code", "refresh_token", "client_credentials"],
-        "scopes": scopes,
+        "scopes": CLIENT_SCOPES.iter().map(|scope| (*scope).to_owned()).chain(scopes.iter().cloned()).collect::<Vec<_>>(),
         "audiences": [audience],
         "first_party": true,
     });

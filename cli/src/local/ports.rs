@@ -9,17 +9,17 @@ use anyhow::{Context, Result, bail};
 #[derive(clap::Args)]
 pub(crate) struct PortArguments {
     /// Port of the protected app; 0 takes any free one
-    #[arg(long, env = "CLOAKROOM_APP_PORT", default_value_t = 8000)]
-    app_port: u16,
+    #[arg(long = "app-port", env = "CLOAKROOM_APP_PORT", default_value_t = 8000, value_name = "PORT")]
+    app: u16,
     /// Port of the auth service's pages and OAuth endpoints
-    #[arg(long, env = "CLOAKROOM_AUTH_PORT", default_value_t = 8001)]
-    auth_port: u16,
+    #[arg(long = "auth-port", env = "CLOAKROOM_AUTH_PORT", default_value_t = 8001, value_name = "PORT")]
+    auth: u16,
     /// Port of the auth service's internal and admin API
-    #[arg(long, env = "CLOAKROOM_INTERNAL_PORT", default_value_t = 8002)]
-    internal_port: u16,
+    #[arg(long = "internal-port", env = "CLOAKROOM_INTERNAL_PORT", default_value_t = 8002, value_name = "PORT")]
+    internal: u16,
     /// Port of the sidecar's health, metrics and JWKS
-    #[arg(long, env = "CLOAKROOM_HEALTH_PORT", default_value_t = 0)]
-    health_port: u16,
+    #[arg(long = "health-port", env = "CLOAKROOM_HEALTH_PORT", default_value_t = 0, value_name = "PORT")]
+    health: u16,
 }
 
 #[derive(Clone, Copy)]
@@ -34,10 +34,10 @@ impl PortArguments {
     /// Finds out which are free before anything is started: listeners that share their port with others would not notice.
     pub(crate) fn settle(&self) -> Result<Ports> {
         let wanted = [
-            ("--app-port", self.app_port),
-            ("--auth-port", self.auth_port),
-            ("--internal-port", self.internal_port),
-            ("--health-port", self.health_port),
+            ("--app-port", self.app),
+            ("--auth-port", self.auth),
+            ("--internal-port", self.internal),
+            ("--health-port", self.health),
         ];
         // Held until all are known, so that no two get the same.
         let held = wanted.into_iter().map(|(flag, port)| hold(flag, port)).collect::<Result<Vec<_>>>()?;

@@ -66,7 +66,7 @@ impl Ready {
         Ok(())
     }
 
-    pub(crate) fn print(&self, upstream: Option<&str>) {
+    pub(crate) fn print(&self, health_url: &str, upstream: Option<&str>) {
         let Self {
             app_url, auth_url, internal_url, username, password, client_id, client_secret, api_key, policy, ..
         } = self;
@@ -81,6 +81,7 @@ Policy {policy} protects {app}.
 
   Auth service    {auth_url}
   Internal API    {internal_url}
+  The sidecar     {health_url}
 
 Without a token, refused:
   curl -si {app_url}/echo
