@@ -12,13 +12,13 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// YAML or JSON; CLOAKROOM_AUTH__SECTION__FIELD in the environment wins over it.
+    /// YAML or JSON; `CLOAKROOM_AUTH__SECTION__FIELD` in the environment wins over it.
     #[arg(long, env = "CLOAKROOM_AUTH_CONFIG", default_value = "/etc/cloakroom/auth/config.yaml")]
     config: PathBuf,
     /// Reads the configuration, says what is wrong with it, and exits.
     #[arg(long)]
     check: bool,
-    /// As in RUST_LOG.
+    /// As in `RUST_LOG`.
     #[arg(long, env = "CLOAKROOM_AUTH_LOG", default_value = "info")]
     log: String,
 }

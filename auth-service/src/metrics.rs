@@ -1,4 +1,4 @@
-//! Counters and histograms, in OpenMetrics text on the metrics port.
+//! Counters and histograms, in `OpenMetrics` text on the metrics port.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -202,6 +202,7 @@ pub fn canonical_origin(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let host = url.host_str()?;
     let local = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+    let named = host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-[]:".contains(&b));
     let scheme_fits = url.scheme() == "https" || (url.scheme() == "http" && local);
     let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
     let anonymous = url.username().is_empty() && url.password().is_none();
@@ -210,7 +211,7 @@ pub fn canonical_origin(text: &str) -> Option<String> {
     let as_written = text.trim_end_matches('/').to_ascii_lowercase();
     let default_port = if url.scheme() == "https" { ":443" } else { ":80" };
     let plain = as_written == origin || as_written.strip_suffix(default_port) == Some(&origin);
-    (scheme_fits && bare && anonymous && plain).then_some(origin)
+    (named && scheme_fits && bare && anonymous && plain).then_some(origin)
 }
 
 #[cfg(test)]

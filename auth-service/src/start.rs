@@ -25,7 +25,7 @@ use crate::registry::Registry;
 use crate::serve::{GRACE, serve};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
-use crate::store::redis::RedisSetupError;
+use crate::store::redis::{RedisSetupError, RedisStore};
 use crate::tls::{Certificate, TlsError};
 use crate::workload::{Authenticator, JwksError};
 use crate::{config::ConfigError, routes};
@@ -134,7 +134,7 @@ fn assemble(config: Config, parts: Parts, stopping: watch::Receiver<bool>) -> Re
     let store = match (store, &config.store) {
         (Some(store), _) => store,
         (None, StoreConfig::Memory) => Arc::new(MemoryStore::new(clock.clone())),
-        (None, StoreConfig::Redis(_)) => return Err(StartError::Redis(RedisSetupError)),
+        (None, StoreConfig::Redis(redis)) => Arc::new(RedisStore::new(redis)?),
     };
     let mut keys: Vec<Vec<u8>> =
         config.signing.encryption_key_files.iter().map(|file| read(file)).collect::<Result<_, _>>()?;

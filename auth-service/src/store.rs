@@ -14,6 +14,9 @@ pub mod event_id;
 pub mod memory;
 pub mod redis;
 
+#[cfg(test)]
+mod contract;
+
 pub use event_id::EventId;
 
 /// Names a document, an index or a counter. Keys of one tag are changed atomically together.
@@ -24,9 +27,15 @@ pub struct Key {
 }
 
 impl Key {
-    /// `kind` is a word of ours; `tag` may come from outside and must not contain braces, which would move the slot.
+    /// `kind` is a word of ours; `tag` may come from outside: what would move the slot is written otherwise, and no two tags alike.
     pub fn new(kind: &str, tag: impl fmt::Display) -> Self {
-        Self { tag: tag.to_string().replace(['{', '}'], "_"), kind: kind.to_owned() }
+        let mut tag = tag.to_string();
+        if tag.is_empty() {
+            "%".clone_into(&mut tag);
+        } else if tag.contains(['%', '{', '}']) {
+            tag = tag.replace('%', "%25").replace('{', "%7B").replace('}', "%7D");
+        }
+        Self { tag, kind: kind.to_owned() }
     }
 
     pub fn kind(&self) -> &str {
@@ -134,7 +143,7 @@ pub trait Store: Send + Sync + 'static {
         ttl: Option<Duration>,
     ) -> Result<Created, StoreError>;
 
-    /// The named fields, in order; `None` if there is no such document.
+    /// The named fields, in order; `None` if there is no such document, or none of the fields in it.
     async fn read(&self, key: &Key, fields: &[&str]) -> Result<Option<Vec<Option<String>>>, StoreError>;
 
     async fn read_all(&self, key: &Key) -> Result<Option<Fields>, StoreError>;
@@ -208,4 +217,18 @@ pub fn to_json<T: Serialize>(value: &T) -> String {
 
 pub fn from_json<'a, T: Deserialize<'a>>(what: &str, json: &'a str) -> Result<T, StoreError> {
     serde_json::from_str(json).map_err(|error| StoreError::Corrupt(format!("{what}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_tag_can_leave_its_braces_or_pass_for_another() {
+        let tags = ["", "%", "a", "{a}", "%7Ba%7D", "a}b{c", "{"];
+        let rendered: std::collections::BTreeSet<String> =
+            tags.iter().map(|tag| Key::new("k", tag).render("p:")).collect();
+        assert_eq!(rendered.len(), tags.len());
+        assert!(rendered.iter().all(|key| key.matches(['{', '}']).count() == 2 && !key.contains("{}")));
+    }
 }

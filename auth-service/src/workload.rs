@@ -208,7 +208,7 @@ impl Authenticator {
         let jwks = jwks.ok_or_else(|| refused(&"unknown issuer"))?;
         let key = jwks.key(header.kid.as_deref(), header.alg).await.map_err(|error| match error {
             JwksError::UnknownKey => refused(&"unknown key"),
-            other => AuthenticationError::Unavailable(other.to_string()),
+            JwksError::Source(why) => AuthenticationError::Unavailable(why),
         })?;
 
         let mut validation = Validation::new(header.alg);

@@ -97,7 +97,7 @@ impl Connection {
     }
 
     async fn active(&mut self) -> Next {
-        let mut input = self.worker.buffers.small();
+        let mut input = Buffer::default();
         let mut output = self.worker.buffers.text();
         let next = self.requests(&mut input, &mut output).await;
         self.worker.buffers.give_back(input);
@@ -169,7 +169,7 @@ impl Connection {
                 self.deadline.allow(&self.worker.deadlines, self.idle_seconds());
             }
             let Self { stream, worker, deadline, .. } = &mut *self;
-            let read = poll_fn(|cx| match input.poll_fill(cx, stream) {
+            let read = poll_fn(|cx| match input.poll_fill_from_pool(cx, stream, &worker.buffers) {
                 Poll::Pending if deadline.has_passed() || (searched == 0 && worker.is_draining()) => {
                     Poll::Ready(Err(ErrorKind::TimedOut.into()))
                 }
@@ -192,12 +192,11 @@ impl Connection {
     }
 
     pub(crate) fn idle_seconds(&self) -> u64 {
-        self.worker.runtime.policy.load().as_ref().map_or(DEFAULT_IDLE_SECONDS, |policy| policy.limits.idle_timeout)
+        self.worker.policy().map_or(DEFAULT_IDLE_SECONDS, |policy| policy.limits.idle_timeout)
     }
 
     pub(crate) fn head_limit(&self) -> usize {
-        let policy = self.worker.runtime.policy.load();
-        policy.as_ref().map_or(DEFAULT_HEAD_BYTES, |policy| {
+        self.worker.policy().map_or(DEFAULT_HEAD_BYTES, |policy| {
             usize::try_from(policy.limits.request_headers).unwrap_or(DEFAULT_HEAD_BYTES)
         })
     }

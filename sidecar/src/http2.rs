@@ -134,12 +134,11 @@ async fn answer(session: Rc<Session>, request: http::Request<Incoming>) -> Resul
 
 async fn route(session: &Rc<Session>, parts: &http::request::Parts, body: Incoming) -> Response {
     let worker = &session.worker;
-    let Some(policy) = worker.runtime.policy.load_full() else {
+    let Some(policy) = worker.policy() else {
         return refuse(session, &Failure::NoPolicy);
     };
-    let mut output = worker.buffers.text();
     let mut answer: Option<Result<Exchanged, _>> = None;
-    let response = loop {
+    loop {
         let gate = Gate { worker, peer: &session.peer, policy: &policy };
         let step = match head::read(parts, &body, &policy) {
             Ok(message) => {
@@ -150,29 +149,27 @@ async fn route(session: &Rc<Session>, parts: &http::request::Parts, body: Incomi
                     to_head: parts.method == http::Method::HEAD,
                     protocol: Protocol::Http2,
                 };
-                gate.step(&message.head(), reading, answer.take(), &mut output)
+                gate.step(&message.head(), reading, answer.take())
             }
             Err(unreadable) => gate.unread(unreadable.into()),
         };
         match step {
             Step::Ask(token, outage) => answer = Some(worker.runtime.authority.exchange(&token, outage).await),
             Step::Own(head, token, _) => {
-                break local(worker.runtime.authority.own_path(&head, session.app_port, token).await);
+                return local(worker.runtime.authority.own_path(&head, session.app_port, token).await);
             }
-            Step::Refuse(refused) => break local(gate.settle(&refused).await),
+            Step::Refuse(refused) => return local(gate.settle(&refused).await),
             Step::Forward(forwarding) => {
-                let forwarding = Rc::new(*forwarding);
-                let answered = if forwarding.manner.grpc {
-                    grpc::forward(session, &forwarding, &output, body).await
+                let forwarding = Rc::new(forwarding);
+                let answered = if forwarding.is_call() {
+                    grpc::forward(session, &forwarding, body).await
                 } else {
-                    plain::forward(session, &forwarding, &output, body).await
+                    plain::forward(session, &forwarding, body).await
                 };
-                break answered.unwrap_or_else(|failure| local(gate.fail(&forwarding, &failure)));
+                return answered.unwrap_or_else(|failure| local(gate.fail(&forwarding, &failure)));
             }
         }
-    };
-    worker.buffers.give_back_text(output);
-    response
+    }
 }
 
 fn refuse(session: &Session, failure: &Failure) -> Response {

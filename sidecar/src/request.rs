@@ -37,12 +37,8 @@ pub struct Bench<'b> {
 }
 
 /// Where a request's way leads.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "made once a request and taken apart at once; boxing what is rare would not make it smaller"
-)]
 pub enum Judgement<'h> {
-    Forward(Box<Passed<'h>>),
+    Forward(Passed<'h>),
     /// Ask about the token, then judge again with the answer.
     Ask {
         token: OpaqueToken,
@@ -110,20 +106,20 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
     let shadow = policy.mode == Mode::Shadow;
     match (decision, token) {
         (Ok(None), Some(token)) => Judgement::Ask { token, outage: terms.outage },
-        (Ok(identity), token) => Judgement::Forward(Box::new(Passed {
+        (Ok(identity), token) => Judgement::Forward(Passed {
             admitted: Admitted { cleansed, identity: identity.flatten() },
             token,
             manner,
             shadowed: None,
-        })),
+        }),
         (Err(failure), token) if shadow => {
             let identity = identity.filter(|identity| !identity.life.is_over());
-            Judgement::Forward(Box::new(Passed {
+            Judgement::Forward(Passed {
                 admitted: Admitted { cleansed, identity },
                 token,
                 manner,
                 shadowed: Some(failure),
-            }))
+            })
         }
         (Err(failure), _) => {
             Judgement::Denied(Box::new(Denied { failure, manner, cleansed: Some(cleansed), identity }))

@@ -6,9 +6,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use arc_swap::cache::Cache;
+
 use crate::access_log::AccessLog;
 use crate::authority::Authority;
-use crate::config::CurrentPolicy;
+use crate::config::{CurrentPolicy, Policy};
 use crate::http1::buffer::Buffers;
 use crate::http2::Channels;
 use crate::metrics::Metrics;
@@ -32,6 +34,7 @@ pub struct Worker {
     pub pool: Pool,
     pub channels: Channels,
     pub log: RefCell<AccessLog>,
+    policy: RefCell<Cache<Arc<CurrentPolicy>, Option<Arc<Policy>>>>,
     /// Unix seconds, as of the last tick.
     now: Cell<u64>,
     draining: Cell<bool>,
@@ -46,6 +49,7 @@ impl Worker {
     pub fn new(runtime: Runtime, seed: u64, log: AccessLog) -> Rc<Self> {
         Rc::new(Self {
             now: Cell::new((runtime.clock)()),
+            policy: RefCell::new(Cache::new(Arc::clone(&runtime.policy))),
             runtime,
             deadlines: Deadlines::default(),
             buffers: Buffers::default(),
@@ -65,6 +69,11 @@ impl Worker {
         self.deadlines.advance(elapsed_millis);
         self.pool.sweep(elapsed_millis);
         self.log.borrow_mut().flush();
+    }
+
+    /// The one in force at this moment.
+    pub fn policy(&self) -> Option<Arc<Policy>> {
+        self.policy.borrow_mut().load().clone()
     }
 
     /// Unix seconds.

@@ -21,10 +21,10 @@ const POLL: Duration = Duration::from_millis(25);
 pub async fn publish_marks(hub: &Hub, store: &dyn Store, replica: &str, clock: &Clock) {
     let mut last_total = 0;
     loop {
-        let mark = hub.sidecars.mark(clock.millis());
+        let total = hub.sidecars.mark(clock.millis()).total();
         // A replica without sidecars has nothing to say; one that had some says so once more.
-        if mark.total() + last_total > 0 && store.set_mark(replica, &to_json(&mark)).await.is_ok() {
-            last_total = mark.total();
+        if total + last_total > 0 && publish_mark(hub, store, replica, clock).await.is_ok() {
+            last_total = total;
         }
         let waited = tokio::time::timeout(Duration::from_secs(1), hub.sidecars.changed.notified()).await;
         if waited.is_ok() {
@@ -33,6 +33,10 @@ pub async fn publish_marks(hub: &Hub, store: &dyn Store, replica: &str, clock: &
             gather_strays(hub, store).await;
         }
     }
+}
+
+pub async fn publish_mark(hub: &Hub, store: &dyn Store, replica: &str, clock: &Clock) -> Result<(), StoreError> {
+    store.set_mark(replica, &to_json(&hub.sidecars.mark(clock.millis()))).await
 }
 
 /// Acknowledgements that reached other replicas.

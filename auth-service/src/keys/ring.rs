@@ -8,6 +8,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed2551
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cloakroom_protocol::events::Event;
+use cloakroom_protocol::token::TokenId;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -150,7 +151,7 @@ impl KeyRing {
             Algorithm::EdDSA => Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()),
         };
         let pkcs8 = pkcs8.map_err(|_| KeyError::Signing("no key could be made"))?;
-        let kid = self.random.with(|rng| cloakroom_protocol::token::TokenId::generate(rng)).to_string();
+        let kid = self.random.with(TokenId::generate).to_string();
         let sealed = self.sealer.seal(&purpose(&kid, self.alg), pkcs8.as_ref(), &self.random)?;
         Ok(StoredKey { kid, alg: self.alg, created: now, active_from, sealed })
     }

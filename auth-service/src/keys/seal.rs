@@ -137,11 +137,11 @@ mod tests {
 
     #[test]
     fn a_changed_ciphertext_does_not_open() {
-        let sealer = sealer(&[1]);
-        let sealed = sealer.seal("p", b"secret", &Random::seeded(1)).unwrap();
+        let one = sealer(&[1]);
+        let sealed = one.seal("p", b"secret", &Random::seeded(1)).unwrap();
         let first = if sealed.ciphertext.starts_with('A') { "B" } else { "A" };
         let changed = Sealed { ciphertext: format!("{first}{}", &sealed.ciphertext[1..]), ..sealed };
-        assert!(matches!(sealer.open("p", &changed), Err(SealError::Broken)));
+        assert!(matches!(one.open("p", &changed), Err(SealError::Broken)));
     }
 
     #[test]

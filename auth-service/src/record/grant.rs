@@ -103,6 +103,7 @@ impl Refresh {
     }
 
     /// The state after `next` was handed out for a token that was judged [`Presented::Current`] or [`Presented::Repeated`].
+    #[must_use]
     pub fn rotated(mut self, judged: Presented, next: StoredHash, now: u64, grace: u64) -> Self {
         if judged == Presented::Repeated {
             self.current.push(next);

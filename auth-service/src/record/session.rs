@@ -190,13 +190,13 @@ pub async fn seat(
         session.end = end;
         index(store, user, session, now).await?;
     }
-    let set = vec![
+    let fields = vec![
         (format!("c:{client}"), to_json(seat)),
         ("u".to_owned(), now.to_string()),
         ("i".to_owned(), session.longest_idle.to_string()),
         ("e".to_owned(), session.end.to_string()),
     ];
-    let update = Update { set, ttl: Some(session.ttl(now)), ..Update::default() };
+    let update = Update { set: fields, ttl: Some(session.ttl(now)), ..Update::default() };
     match store.update(&key(session.id), update).await? {
         Updated::Yes => Ok(()),
         Updated::Conflict | Updated::Missing => Err(RecordError::Revoked),

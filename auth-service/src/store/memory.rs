@@ -148,8 +148,9 @@ impl Store for MemoryStore {
 
     async fn read(&self, key: &Key, fields: &[&str]) -> Result<Option<Vec<Option<String>>>, StoreError> {
         let (state, now) = self.lock();
-        let document = state.document(key, now);
-        Ok(document.map(|document| fields.iter().map(|field| document.fields.get(*field).cloned()).collect()))
+        let Some(document) = state.document(key, now) else { return Ok(None) };
+        let values: Vec<_> = fields.iter().map(|field| document.fields.get(*field).cloned()).collect();
+        Ok(values.iter().any(Option::is_some).then_some(values))
     }
 
     async fn read_all(&self, key: &Key) -> Result<Option<Fields>, StoreError> {

@@ -1,15 +1,13 @@
 //! An issuer's keys: from a URL, a file or the configuration; had again when a token names one that is not known.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet, KeyAlgorithm};
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -36,11 +34,7 @@ pub(super) struct Jwks {
 }
 
 enum Source {
-    Url {
-        url: http::Uri,
-        bearer_file: Option<PathBuf>,
-        client: Box<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>>,
-    },
+    Url { url: http::Uri, ca_file: Option<PathBuf>, bearer_file: Option<PathBuf> },
     File(PathBuf),
     Inline,
 }
@@ -78,15 +72,7 @@ impl Jwks {
             JwksSource::File(path) => Source::File(path.clone()),
             JwksSource::Url { url, ca_file, bearer_file } => {
                 let url = url.parse().map_err(|error| JwksError::Source(format!("{url}: {error}")))?;
-                let tls = crate::tls::client_config(ca_file.as_deref())
-                    .map_err(|error| JwksError::Source(error.to_string()))?;
-                let connector = hyper_rustls::HttpsConnectorBuilder::new()
-                    .with_tls_config(tls)
-                    .https_or_http()
-                    .enable_http1()
-                    .build();
-                let client = Box::new(Client::builder(TokioExecutor::new()).build(connector));
-                Source::Url { url, bearer_file: bearer_file.clone(), client }
+                Source::Url { url, ca_file: ca_file.clone(), bearer_file: bearer_file.clone() }
             }
         };
         Ok(Self { source, clock, keys, asked: AtomicU64::new(0), had: AtomicU64::new(0), fetching: Mutex::new(()) })
@@ -135,7 +121,9 @@ impl Jwks {
                     .map_err(|error| JwksError::Source(format!("{}: {error}", path.display())))?;
                 parse(&json)?
             }
-            Source::Url { url, bearer_file, client } => parse(&fetch(url, bearer_file.as_ref(), client).await?)?,
+            Source::Url { url, ca_file, bearer_file } => {
+                parse(&fetch(url, ca_file.as_deref(), bearer_file.as_deref()).await?)?
+            }
         };
         self.keys.store(Some(Arc::new(keys)));
         self.had.store(now, Ordering::Relaxed);
@@ -155,18 +143,19 @@ impl Jwks {
     }
 }
 
-async fn fetch(
-    url: &http::Uri,
-    bearer_file: Option<&PathBuf>,
-    client: &Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
-) -> Result<Bytes, JwksError> {
+/// CA and bearer token are read each time: both change while we run.
+async fn fetch(url: &http::Uri, ca_file: Option<&Path>, bearer_file: Option<&Path>) -> Result<Bytes, JwksError> {
     let failed = |what: &dyn std::fmt::Display| JwksError::Source(format!("{url}: {what}"));
+    let tls = crate::tls::client_config(ca_file).map_err(|error| failed(&error))?;
+    let connector =
+        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+    let client = Client::builder(TokioExecutor::new()).build(connector);
     let mut request = http::Request::get(url.clone()).header("accept", "application/jwk-set+json, application/json");
     if let Some(path) = bearer_file {
         let token = tokio::fs::read_to_string(path).await.map_err(|error| failed(&error))?;
         request = request.header("authorization", format!("Bearer {}", token.trim()));
     }
-    let request = request.body(Empty::new()).map_err(|error| failed(&error))?;
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| failed(&error))?;
     let answer = async {
         let response = client.request(request).await.map_err(|error| failed(&error))?;
         // Redirects are not followed: the keys are where the configuration says or nowhere.

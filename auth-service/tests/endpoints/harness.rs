@@ -24,22 +24,22 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-pub const ADMIN: &str = "admin-token-of-the-tests";
-pub const ISSUER: &str = "http://localhost:8001";
-pub const PASSWORD: &str = "correct horse battery";
-pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+pub(crate) const ADMIN: &str = "admin-token-of-the-tests";
+pub(crate) const ISSUER: &str = "http://localhost:8001";
+pub(crate) const PASSWORD: &str = "correct horse battery";
+pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
-pub fn challenge() -> String {
+pub(crate) fn challenge() -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER))
 }
 
 /// Issues service-account tokens as a cluster does.
-pub struct Cluster {
+pub(crate) struct Cluster {
     ring: KeyRing,
 }
 
 impl Cluster {
-    pub async fn new(seed: u8) -> Self {
+    pub(crate) async fn new(seed: u8) -> Self {
         let schedule = Schedule { rotation: u64::MAX / 2, lead: 1, keep: 1 };
         let sealer = Sealer::new(&[vec![seed; 32]]).unwrap();
         let ring = KeyRing::new(sealer, Algorithm::ES256, schedule, Clock::system(), Random::seeded(u64::from(seed)));
@@ -47,11 +47,11 @@ impl Cluster {
         Self { ring }
     }
 
-    pub fn jwks(&self) -> Value {
+    pub(crate) fn jwks(&self) -> Value {
         serde_json::from_str(&self.ring.jwks().unwrap()).unwrap()
     }
 
-    pub fn claims(namespace: &str, account: &str, now: u64) -> Value {
+    pub(crate) fn claims(namespace: &str, account: &str, now: u64) -> Value {
         json!({
             "iss": "https://kubernetes.test",
             "sub": format!("system:serviceaccount:{namespace}:{account}"),
@@ -67,77 +67,77 @@ impl Cluster {
         })
     }
 
-    pub fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         self.ring.sign(JwtType::Plain, claims).unwrap()
     }
 }
 
 /// A clock that runs, and can be put forward.
 #[derive(Clone)]
-pub struct TestClock(Arc<AtomicU64>);
+pub(crate) struct TestClock(Arc<AtomicU64>);
 
 impl TestClock {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::default())
     }
 
-    pub fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         let (system, ahead) = (Clock::system(), Arc::clone(&self.0));
         Clock::new(move || Duration::from_millis(system.millis() + ahead.load(Ordering::Relaxed) * 1000))
     }
 
-    pub fn pass(&self, seconds: u64) {
+    pub(crate) fn pass(&self, seconds: u64) {
         self.0.fetch_add(seconds, Ordering::Relaxed);
     }
 }
 
-pub struct Service {
-    pub running: Running,
-    pub cluster: Cluster,
-    pub clock: TestClock,
+pub(crate) struct Service {
+    pub(crate) running: Running,
+    pub(crate) cluster: Cluster,
+    pub(crate) clock: TestClock,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Answer {
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.body))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    pub fn location(&self) -> &str {
+    pub(crate) fn location(&self) -> &str {
         self.header("location")
     }
 
     /// A parameter of the address that this redirects to.
-    pub fn location_parameter(&self, name: &str) -> Option<String> {
+    pub(crate) fn location_parameter(&self, name: &str) -> Option<String> {
         let url = url::Url::parse(ISSUER).unwrap().join(self.location()).ok()?;
         url.query_pairs().find(|(given, _)| given == name).map(|(_, value)| value.into_owned())
     }
 
     /// The value of a hidden field.
-    pub fn field(&self, name: &str) -> Option<String> {
+    pub(crate) fn field(&self, name: &str) -> Option<String> {
         let (_, rest) = self.body.split_once(&format!("name=\"{name}\" value=\""))?;
         rest.split_once('"').map(|(value, _)| value.to_owned())
     }
 
     #[track_caller]
-    pub fn expect(self, status: u16) -> Self {
+    pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status.as_u16(), status, "{}", self.body);
         self
     }
 }
 
-pub fn config(jwks: &Value) -> Value {
+pub(crate) fn config(jwks: &Value) -> Value {
     json!({
         "issuer": ISSUER,
         "public": {"listen": "127.0.0.1:0"},
@@ -152,11 +152,11 @@ pub fn config(jwks: &Value) -> Value {
 }
 
 impl Service {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_as(|_| {}, None).await
     }
 
-    pub async fn start_as(adjust: impl FnOnce(&mut Value), store: Option<Arc<dyn Store>>) -> Self {
+    pub(crate) async fn start_as(adjust: impl FnOnce(&mut Value), store: Option<Arc<dyn Store>>) -> Self {
         let clock = TestClock::new();
         let store = store.unwrap_or_else(|| Arc::new(MemoryStore::new(clock.clock())));
         let service = Self::replica(adjust, store, clock, 7).await;
@@ -165,7 +165,12 @@ impl Service {
     }
 
     /// One of several that share a store.
-    pub async fn replica(adjust: impl FnOnce(&mut Value), store: Arc<dyn Store>, clock: TestClock, seed: u64) -> Self {
+    pub(crate) async fn replica(
+        adjust: impl FnOnce(&mut Value),
+        store: Arc<dyn Store>,
+        clock: TestClock,
+        seed: u64,
+    ) -> Self {
         let cluster = Cluster::new(9).await;
         let mut config = config(&cluster.jwks());
         adjust(&mut config);
@@ -175,26 +180,32 @@ impl Service {
         Self { running, cluster, clock, client: Client::builder(TokioExecutor::new()).build_http() }
     }
 
-    pub fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.clock.clock().seconds()
     }
 
-    pub fn public(&self, path: &str) -> String {
+    pub(crate) fn public(&self, path: &str) -> String {
         format!("http://{}{path}", self.running.public_addr)
     }
 
-    pub fn internal(&self, path: &str) -> String {
+    pub(crate) fn internal(&self, path: &str) -> String {
         format!("http://{}{path}", self.running.internal_addr)
     }
 
-    pub async fn send(&self, method: Method, url: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
         let response = self.open(method, url, headers, body).await;
         let (parts, body) = response.into_parts();
         let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    pub async fn open(
+    pub(crate) async fn open(
         &self,
         method: Method,
         url: &str,
@@ -208,45 +219,45 @@ impl Service {
         self.client.request(request.body(Full::new(body.into())).unwrap()).await.unwrap()
     }
 
-    pub fn workload(&self, namespace: &str) -> String {
+    pub(crate) fn workload(&self, namespace: &str) -> String {
         format!("Bearer {}", self.cluster.sign(&Cluster::claims(namespace, "app", self.now())))
     }
 
-    pub fn operator(&self) -> String {
+    pub(crate) fn operator(&self) -> String {
         format!("Bearer {}", self.cluster.sign(&Cluster::claims("cloakroom-system", "operator", self.now())))
     }
 
-    pub async fn internal_json(&self, method: Method, path: &str, authorization: &str, body: &Value) -> Answer {
+    pub(crate) async fn internal_json(&self, method: Method, path: &str, authorization: &str, body: &Value) -> Answer {
         let headers = [("authorization", authorization), ("content-type", "application/json")];
         self.send(method, &self.internal(path), &headers, body.to_string()).await
     }
 
-    pub async fn admin(&self, method: Method, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn admin(&self, method: Method, path: &str, body: &Value) -> Answer {
         self.internal_json(method, &format!("/admin/v1{path}"), &format!("Bearer {ADMIN}"), body).await
     }
 
-    pub async fn internal_form(&self, path: &str, authorization: &str, form: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn internal_form(&self, path: &str, authorization: &str, form: &[(&str, &str)]) -> Answer {
         let headers = [("authorization", authorization), ("content-type", "application/x-www-form-urlencoded")];
         self.send(Method::POST, &self.internal(path), &headers, encode(form)).await
     }
 
-    pub async fn introspect(&self, token: &str, policy: &str) -> Value {
+    pub(crate) async fn introspect(&self, token: &str, policy: &str) -> Value {
         let namespace = policy.split_once('/').unwrap().0;
         let form = [("token", token), ("policy", policy)];
         self.internal_form("/internal/v1/introspect", &self.workload(namespace), &form).await.expect(200).json()
     }
 
-    pub async fn register_policy(&self, policy: &str, origin: &str) -> Answer {
+    pub(crate) async fn register_policy(&self, policy: &str, origin: &str) -> Answer {
         self.register(&policy_body(policy, origin)).await
     }
 
-    pub async fn register(&self, body: &Value) -> Answer {
+    pub(crate) async fn register(&self, body: &Value) -> Answer {
         let path = format!("/internal/v1/policies/{}", body["policy"].as_str().unwrap());
         self.internal_json(Method::PUT, &path, &self.operator(), body).await
     }
 
     /// A user with [`PASSWORD`]; returns the id.
-    pub async fn create_user(&self, username: &str) -> String {
+    pub(crate) async fn create_user(&self, username: &str) -> String {
         let body = json!({
             "username": username, "password": PASSWORD, "name": "Ann Example", "email": "ann@example.com",
             "roles": ["buyer"], "groups": ["staff"], "scopes": ["orders"],
@@ -255,7 +266,7 @@ impl Service {
     }
 
     /// Pushes a request as the policy's sidecar does, and returns the address for the browser.
-    pub async fn push(&self, policy: &str, origin: &str, extra: &[(&str, &str)]) -> String {
+    pub(crate) async fn push(&self, policy: &str, origin: &str, extra: &[(&str, &str)]) -> String {
         let namespace = policy.split_once('/').unwrap().0;
         let challenge = challenge();
         let redirect_uri = format!("{origin}/.cloakroom/callback");
@@ -274,7 +285,7 @@ impl Service {
         self.public(&format!("/oauth2/authorize?{}", encode(&[("client_id", policy), ("request_uri", request_uri)])))
     }
 
-    pub async fn exchange(&self, policy: &str, origin: &str, code: &str) -> Answer {
+    pub(crate) async fn exchange(&self, policy: &str, origin: &str, code: &str) -> Answer {
         let namespace = policy.split_once('/').unwrap().0;
         let redirect_uri = format!("{origin}/.cloakroom/callback");
         let form = [
@@ -288,20 +299,20 @@ impl Service {
     }
 
     /// The whole way from a sidecar's push to a session token.
-    pub async fn sign_in_at(&self, browser: &mut Browser, policy: &str, origin: &str, username: &str) -> String {
+    pub(crate) async fn sign_in_at(&self, browser: &mut Browser, policy: &str, origin: &str, username: &str) -> String {
         let url = self.push(policy, origin, &[]).await;
         let mut answer = browser.get(self, &url).await;
         if answer.location().starts_with("/sign-in") {
             answer = browser.sign_in(self, &answer, username, PASSWORD).await;
         }
         assert_eq!(answer.status, 303, "{}", answer.body);
-        let code = answer.location_parameter("code").expect(answer.location());
+        let code = answer.location_parameter("code").unwrap_or_else(|| panic!("{}", answer.location()));
         let answer = self.exchange(policy, origin, &code).await.expect(200).json();
         answer["session_token"].as_str().unwrap().to_owned()
     }
 }
 
-pub fn policy_body(policy: &str, origin: &str) -> Value {
+pub(crate) fn policy_body(policy: &str, origin: &str) -> Value {
     json!({
         "policy": policy, "revision": "1", "audience": policy, "origins": [origin],
         "session": {"idle_seconds": 1800, "absolute_seconds": 43200},
@@ -310,26 +321,26 @@ pub fn policy_body(policy: &str, origin: &str) -> Value {
     })
 }
 
-pub fn encode(form: &[(&str, &str)]) -> String {
+pub(crate) fn encode(form: &[(&str, &str)]) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish()
 }
 
 /// Keeps cookies; follows nothing by itself.
 #[derive(Clone, Default)]
-pub struct Browser {
-    pub cookies: BTreeMap<String, String>,
+pub(crate) struct Browser {
+    pub(crate) cookies: BTreeMap<String, String>,
 }
 
 impl Browser {
-    pub fn cookie_header(&self) -> String {
+    pub(crate) fn cookie_header(&self) -> String {
         self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
     }
 
-    pub async fn request(&mut self, service: &Service, method: Method, url: &str, body: String) -> Answer {
+    pub(crate) async fn request(&mut self, service: &Service, method: Method, url: &str, body: String) -> Answer {
         self.request_with(service, method, url, &[], body).await
     }
 
-    pub async fn request_with(
+    pub(crate) async fn request_with(
         &mut self,
         service: &Service,
         method: Method,
@@ -359,16 +370,22 @@ impl Browser {
         answer
     }
 
-    pub async fn get(&mut self, service: &Service, url: &str) -> Answer {
+    pub(crate) async fn get(&mut self, service: &Service, url: &str) -> Answer {
         self.request(service, Method::GET, url, String::new()).await
     }
 
-    pub async fn post(&mut self, service: &Service, url: &str, form: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post(&mut self, service: &Service, url: &str, form: &[(&str, &str)]) -> Answer {
         self.request(service, Method::POST, url, encode(form)).await
     }
 
     /// From a redirect to the sign-in page: opens it and sends the form.
-    pub async fn sign_in(&mut self, service: &Service, to_page: &Answer, username: &str, password: &str) -> Answer {
+    pub(crate) async fn sign_in(
+        &mut self,
+        service: &Service,
+        to_page: &Answer,
+        username: &str,
+        password: &str,
+    ) -> Answer {
         let page = self.get(service, to_page.location()).await;
         let (flow, csrf) = (page.field("flow").expect(&page.body), page.field("csrf").unwrap());
         let form = [("flow", flow.as_str()), ("csrf", &csrf), ("username", username), ("password", password)];
@@ -377,7 +394,7 @@ impl Browser {
 }
 
 /// What an app does: verifies a JWT with the published keys.
-pub async fn verify(service: &Service, jwt: &str, audience: &str) -> Value {
+pub(crate) async fn verify(service: &Service, jwt: &str, audience: &str) -> Value {
     let set = service.send(Method::GET, &service.public("/oauth2/jwks.json"), &[], "").await.expect(200);
     let set: jsonwebtoken::jwk::JwkSet = serde_json::from_str(&set.body).unwrap();
     let header = jsonwebtoken::decode_header(jwt).unwrap();

@@ -1,7 +1,16 @@
 //! The real service on loopback, asked as sidecars, operators, clients and browsers ask it.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod harness;
 
+mod abuse;
+mod admin;
+mod events;
+mod introspection;
+mod oauth;
+mod outage;
+mod pages;
+mod policies;
 mod sign_in;
+mod workloads;

@@ -126,11 +126,10 @@ async fn a_jwt_never_outlives_its_session() {
 async fn a_renewal_ahead_of_time_is_no_use() {
     let service = shop().await;
     let token = service.sign_in_at(&mut Browser::default(), "shop/web", SHOP, "ann").await;
-    for _ in 0..4 {
+    for passed in 1..=4 {
         service.clock.pass(450);
-        let idle = ((service.now()) % 1).to_string();
-        let form =
-            [("token", token.as_str()), ("policy", "shop/web"), ("idle_for", if idle == "0" { "9999" } else { "0" })];
+        let idle_for = (passed * 450).to_string();
+        let form = [("token", token.as_str()), ("policy", "shop/web"), ("idle_for", &idle_for)];
         service.internal_form("/internal/v1/introspect", &service.workload("shop"), &form).await.expect(200);
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
@@ -144,15 +143,14 @@ async fn session_data_is_written_by_compare_and_set_and_only_where_allowed() {
     let token = service.sign_in_at(&mut Browser::default(), "shop/web", SHOP, "ann").await;
     let workload = service.workload("shop");
     let patch = |version: u64, patch: serde_json::Value| json!({"token": token, "policy": "shop/web", "version": version, "patch": patch});
-    let send = |body| service.internal_json(Method::POST, "/internal/v1/session", &workload, body);
-    let body = patch(0, json!({"cart": ["a"]}));
-    let answer = send(&body).await.expect(200).json();
+    let send = async |body| service.internal_json(Method::POST, "/internal/v1/session", &workload, &body).await;
+    let answer = send(patch(0, json!({"cart": ["a"]}))).await.expect(200).json();
     assert_eq!((&answer["session"], answer["session_version"].as_u64()), (&json!({"cart": ["a"]}), Some(1)));
     assert_eq!(verify(&service, answer["jwt"].as_str().unwrap(), "shop/web").await["session"], json!({"cart": ["a"]}));
-    send(&patch(0, json!({"cart": ["b"]}))).await.expect(409);
-    send(&patch(1, json!({"admin": true}))).await.expect(422);
-    send(&patch(1, json!({"cart": "x".repeat(9000)}))).await.expect(422);
-    let answer = send(&patch(1, json!({"locale": "de", "cart": null}))).await.expect(200).json();
+    send(patch(0, json!({"cart": ["b"]}))).await.expect(409);
+    send(patch(1, json!({"admin": true}))).await.expect(422);
+    send(patch(1, json!({"cart": "x".repeat(9000)}))).await.expect(422);
+    let answer = send(patch(1, json!({"locale": "de", "cart": null}))).await.expect(200).json();
     assert_eq!(answer["session"], json!({"locale": "de"}));
     assert_eq!(service.introspect(&token, "shop/web").await["session_version"], 2);
 }

@@ -59,9 +59,9 @@ impl Buffer {
         count
     }
 
-    /// Full even after what was consumed has been given back.
+    /// No room is left, even after what was consumed has been given back.
     pub fn is_full(&self) -> bool {
-        self.len() == self.data.len()
+        self.len() == self.data.len() && self.capacity() > 0
     }
 
     /// Moves what it holds to larger memory.
@@ -75,6 +75,31 @@ impl Buffer {
         if self.start > 0 && self.end == self.data.len() {
             self.data.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
+        }
+    }
+
+    /// Like [`Buffer::poll_fill`], in memory that is borrowed only once there is something to read: whoever waits holds none.
+    pub fn poll_fill_from_pool<R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        pool: &Buffers,
+    ) -> Poll<io::Result<usize>> {
+        let borrowed = self.capacity() == 0;
+        if borrowed {
+            *self = pool.small();
+        }
+        let polled = self.poll_fill(cx, from);
+        if borrowed && !matches!(polled, Poll::Ready(Ok(count)) if count > 0) {
+            pool.give_back(std::mem::take(self));
+        }
+        polled
+    }
+
+    /// Gives the memory back if nothing is in it.
+    pub fn release(&mut self, pool: &Buffers) {
+        if self.is_empty() && self.capacity() > 0 {
+            pool.give_back(std::mem::take(self));
         }
     }
 

@@ -47,7 +47,7 @@ impl<'e> Exchange<'e> {
     }
 
     pub async fn run(mut self) -> Ending {
-        let Some(policy) = self.connection.worker.runtime.policy.load_full() else {
+        let Some(policy) = self.connection.worker.policy() else {
             return self.refuse_all(&Failure::NoPolicy).await;
         };
         self.connection.deadline.allow(&self.connection.worker.deadlines, policy.limits.idle_timeout);
@@ -55,7 +55,11 @@ impl<'e> Exchange<'e> {
         let mut answer = None;
         loop {
             match self.step(&policy, answer.take()) {
-                Step::Forward(forwarding) => return self.forward(&forwarding).await,
+                Step::Forward(mut forwarding) => {
+                    let ending = self.forward(&forwarding).await;
+                    self.connection.worker.buffers.give_back_text(std::mem::take(&mut forwarding.head));
+                    return ending;
+                }
                 Step::Ask(token, outage) => answer = Some(authority.exchange(&token, outage).await),
                 Step::Own(head, token, reading) => {
                     let response = authority.own_path(&head, self.connection.app_port, token).await;
@@ -93,7 +97,7 @@ impl<'e> Exchange<'e> {
             to_head: message.head.method == "HEAD",
             protocol: message.head.protocol,
         };
-        gate.step(&message.head, reading, answer, self.output)
+        gate.step(&message.head, reading, answer)
     }
 
     async fn forward(&mut self, forwarding: &Forwarding) -> Ending {
@@ -103,10 +107,11 @@ impl<'e> Exchange<'e> {
             Framing::Length(length) => usize::try_from(length).ok().filter(|length| *length <= self.input.len()),
             Framing::Chunked => None,
         };
-        let mut reply = self.connection.worker.buffers.small();
+        let mut reply = Buffer::default();
         let result = match at_hand {
             Some(length) => self.forward_whole(forwarding, length, &mut reply).await,
-            None => self.forward_streaming(forwarding, &mut reply).await,
+            // Boxed like what follows an upgrade: rare, and large.
+            None => Box::pin(self.forward_streaming(forwarding, &mut reply)).await,
         };
         self.connection.deadline.unbind();
         let ending = match result {
@@ -114,7 +119,7 @@ impl<'e> Exchange<'e> {
             Ok(Relayed::Done { close: true }) => Ending::Linger,
             Ok(Relayed::Switched(upstream)) => {
                 self.connection.worker.runtime.metrics.upgraded.inc();
-                upgrade::tunnel(self.connection, upstream, forwarding, self.input, &mut reply).await;
+                Box::pin(upgrade::tunnel(self.connection, upstream, forwarding, self.input, &mut reply)).await;
                 self.connection.worker.runtime.metrics.upgraded.dec();
                 Ending::Cut
             }
@@ -139,7 +144,8 @@ impl<'e> Exchange<'e> {
             let limits = Limits { worker, deadline };
             let body = &self.input.filled()[..length];
             let done = Cell::new(true);
-            let sent = write_both(&mut upstream.stream, self.output, body, limits).await;
+            let sent = write_both(&mut upstream.stream, &forwarding.head, body, limits).await;
+            self.input.release(&worker.buffers);
             let mut relay = Relay { limits, forwarding, reply, silent: true, request_done: &done, peer };
             // A failed write does not mean that there is no answer: apps refuse and close.
             let first = relay.await_reply(&mut upstream.stream).await;
@@ -174,7 +180,7 @@ impl<'e> Exchange<'e> {
         let done = Cell::new(false);
         let (mut from_client, mut to_client) = stream.split();
         let (mut from_app, mut to_app) = upstream.stream.split();
-        write_all(&mut to_app, self.output, limits).await.map_err(UpstreamError::from)?;
+        write_all(&mut to_app, &forwarding.head, limits).await.map_err(UpstreamError::from)?;
         self.output.clear();
         let mut relay = Relay { limits, forwarding, reply, silent: true, request_done: &done, peer };
         let output = &mut *self.output;
@@ -289,14 +295,11 @@ impl Connection {
         if poll_fn(|cx| std::pin::Pin::new(&mut *stream).poll_shutdown(cx)).await.is_err() {
             return;
         }
-        if scratch.capacity() == 0 {
-            *scratch = worker.buffers.small();
-        }
         let mut read = 0;
         while read < BYTES {
             scratch.clear();
             // Without `limit`: bytes must not buy time.
-            let count = poll_fn(|cx| match scratch.poll_fill(cx, stream) {
+            let count = poll_fn(|cx| match scratch.poll_fill_from_pool(cx, stream, &worker.buffers) {
                 Poll::Pending if deadline.has_passed() => Poll::Ready(Ok(0)),
                 other => other,
             });

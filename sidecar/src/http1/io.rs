@@ -7,7 +7,7 @@ use std::task::{Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Buffers};
 use crate::worker::Worker;
 use crate::worker::deadlines::Deadline;
 
@@ -18,14 +18,20 @@ pub struct Limits<'l> {
     pub deadline: &'l Deadline,
 }
 
-/// 0: the other end has finished.
+/// 0: the other end has finished. An empty buffer takes its memory when bytes are there, and not before.
 pub async fn fill<R: AsyncRead + Unpin>(buffer: &mut Buffer, from: &mut R, limits: Limits<'_>) -> io::Result<usize> {
-    poll_fn(|cx| limits.deadline.limit(&limits.worker.deadlines, buffer.poll_fill(cx, from))).await
+    let Limits { worker, deadline } = limits;
+    buffer.release(&worker.buffers);
+    poll_fn(|cx| deadline.limit(&worker.deadlines, buffer.poll_fill_from_pool(cx, from, &worker.buffers))).await
 }
 
 /// What is there already; `None` if waiting would be needed.
-pub async fn fill_now<R: AsyncRead + Unpin>(buffer: &mut Buffer, from: &mut R) -> Option<io::Result<usize>> {
-    poll_fn(|cx| match buffer.poll_fill(cx, from) {
+pub async fn fill_now<R: AsyncRead + Unpin>(
+    buffer: &mut Buffer,
+    from: &mut R,
+    pool: &Buffers,
+) -> Option<io::Result<usize>> {
+    poll_fn(|cx| match buffer.poll_fill_from_pool(cx, from, pool) {
         Poll::Ready(result) => Poll::Ready(Some(result)),
         Poll::Pending => Poll::Ready(None),
     })

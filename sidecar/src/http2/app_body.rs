@@ -154,9 +154,10 @@ impl AppBody {
         if self.read.is_full() {
             return Poll::Ready(false);
         }
+        self.read.release(&self.session.worker.buffers);
         let polled = match &mut self.app {
-            AppEnd::Whole(stream) => self.read.poll_fill(cx, stream),
-            AppEnd::Half(stream, _) => self.read.poll_fill(cx, stream),
+            AppEnd::Whole(stream) => self.read.poll_fill_from_pool(cx, stream, &self.session.worker.buffers),
+            AppEnd::Half(stream, _) => self.read.poll_fill_from_pool(cx, stream, &self.session.worker.buffers),
             AppEnd::Gone => return Poll::Ready(false),
         };
         match polled {

@@ -15,10 +15,11 @@ use super::app_body::{Timed, append, header_map};
 use super::body::{CutShort, ReplyBody};
 use super::{LocalExecutor, Response, Session};
 use crate::http1::request_body::may_trail;
+use crate::http1::request_head::{self, field_store};
 use crate::http1::unreadable::Unreadable;
 use crate::request::gate::Forwarding;
 use crate::request::hand_back;
-use crate::request::head::Field;
+use crate::request::head::{Field, Known};
 use crate::request::rescue::Failure;
 use crate::upstream::{self, UpstreamError};
 
@@ -29,26 +30,10 @@ pub struct Channels(std::cell::RefCell<Vec<(u16, SendRequest<CallRequest>)>>);
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// `fields` are those of the request, as HTTP/1.1 would have them, with the closing empty line.
-pub async fn forward(
-    session: &Rc<Session>,
-    forwarding: &Rc<Forwarding>,
-    fields: &[u8],
-    body: Incoming,
-) -> Result<Response, Failure> {
+pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: Incoming) -> Result<Response, Failure> {
     let timed = Timed::new(&session.worker, forwarding.policy.limits.idle_timeout);
-    let mut request = http::Request::new(CallRequest {
-        body,
-        allowed: forwarding.policy.limits.request_body,
-        forwarding: Rc::clone(forwarding),
-    });
-    *request.method_mut() = http::Method::from_bytes(forwarding.method.as_bytes()).map_err(|_| Unreadable::Target)?;
-    *request.headers_mut() = request_headers(fields)?;
-    *request.version_mut() = Version::HTTP_2;
-    let host = request.headers_mut().remove(http::header::HOST);
-    let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(forwarding.target.as_str()).build();
-    *request.uri_mut() = uri.map_err(|_| Unreadable::Target)?;
+    let body = CallRequest { body, allowed: forwarding.policy.limits.request_body, forwarding: Rc::clone(forwarding) };
+    let request = request(&forwarding.head, body)?;
     let mut channel = channel(session).await?;
     let mut answering = pin!(channel.send_request(request));
     let reply = poll_fn(|cx| match answering.as_mut().poll(cx) {
@@ -101,17 +86,24 @@ async fn channel(session: &Session) -> Result<SendRequest<CallRequest>, Upstream
     Ok(channel)
 }
 
-fn request_headers(fields: &[u8]) -> Result<HeaderMap, Unreadable> {
-    let mut store = [httparse::EMPTY_HEADER; 128];
-    let parsed = httparse::parse_headers(fields, &mut store).map_err(Unreadable::Syntax)?;
-    let mut headers = HeaderMap::new();
-    if let httparse::Status::Complete((_, fields)) = parsed {
-        for field in fields {
-            append(&mut headers, field.name, field.value);
-        }
+/// The head that an HTTP/1.1 app would get, as HTTP/2.
+fn request(head: &[u8], body: CallRequest) -> Result<http::Request<CallRequest>, Unreadable> {
+    let mut store = field_store();
+    let parsed = request_head::parse(head, &mut store)?.ok_or(Unreadable::CutOff)?.head;
+    let target = match parsed.query {
+        Some(query) => format!("{}?{query}", parsed.path),
+        None => parsed.path.to_owned(),
+    };
+    let uri = Uri::builder().scheme("http").authority(parsed.host).path_and_query(target).build();
+    let mut request = http::Request::new(body);
+    *request.method_mut() = http::Method::from_bytes(parsed.method.as_bytes()).map_err(|_| Unreadable::Target)?;
+    *request.uri_mut() = uri.map_err(|_| Unreadable::Target)?;
+    *request.version_mut() = Version::HTTP_2;
+    for field in parsed.fields.iter().filter(|field| Known::of(field.name) != Some(Known::Host)) {
+        append(request.headers_mut(), field.name, field.value);
     }
-    headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
-    Ok(headers)
+    request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
+    Ok(request)
 }
 
 fn fields_of(headers: &HeaderMap) -> Vec<Field<'_>> {

@@ -25,13 +25,7 @@ use crate::request::hand_back::{self, Wishes};
 use crate::request::rescue::Failure;
 use crate::upstream::{self, UpstreamError};
 
-/// `head` is the request's, whole.
-pub async fn forward(
-    session: &Rc<Session>,
-    forwarding: &Rc<Forwarding>,
-    head: &[u8],
-    body: Incoming,
-) -> Result<Response, Failure> {
+pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: Incoming) -> Result<Response, Failure> {
     let worker = &session.worker;
     let timed = Timed::new(worker, forwarding.policy.limits.idle_timeout);
     poll_fn(|cx| {
@@ -41,14 +35,14 @@ pub async fn forward(
     .await;
     let bodyless = matches!(forwarding.reading.framing, Framing::None | Framing::Length(0));
     let retriable = bodyless && forwarding.idempotent;
-    let mut read = worker.buffers.small();
+    let mut read = Buffer::default();
     let mut app = match worker.pool.take(session.app_port, retriable, worker.deadlines.now()) {
         Some(app) => app,
         None => upstream::connect(session.app_port).await?,
     };
     loop {
         let limits = Limits { worker, deadline: timed.deadline() };
-        let sent = write_all(&mut app.stream, head, limits).await;
+        let sent = write_all(&mut app.stream, &forwarding.head, limits).await;
         if !bodyless {
             sent.map_err(UpstreamError::from)?;
             return with_body(session, forwarding, app.stream, body, read, timed).await;

@@ -31,8 +31,7 @@ pub struct Gate<'g> {
 
 /// What is to be done next.
 pub enum Step {
-    /// The head for the app has been written.
-    Forward(Box<Forwarding>),
+    Forward(Forwarding),
     Ask(OpaqueToken, Outage),
     Own(Box<RequestHead>, Option<OpaqueToken>, Reading),
     Refuse(Box<Refused>),
@@ -61,10 +60,8 @@ pub struct Forwarding {
     /// RFC 9110 §9.2.2
     pub idempotent: bool,
     pub began: Instant,
-    pub method: String,
-    /// With the query.
-    pub target: String,
-    path_length: usize,
+    /// What the app is sent, as HTTP/1.1.
+    pub head: Vec<u8>,
 }
 
 /// Not to be forwarded; [`Gate::settle`] makes the answer.
@@ -79,8 +76,8 @@ pub struct Refused {
 }
 
 impl Gate<'_> {
-    /// Everything that needs no waiting. HTTP/1.1 heads are written whole, those of gRPC calls as fields only.
-    pub fn step(self, head: &Head<'_>, reading: Reading, answer: Option<Answer>, output: &mut Vec<u8>) -> Step {
+    /// Everything that needs no waiting.
+    pub fn step(self, head: &Head<'_>, reading: Reading, answer: Option<Answer>) -> Step {
         let Self { worker, peer, policy } = self;
         let bench = Bench { policy, authority: &*worker.runtime.authority, peer, now: worker.now() };
         match judge(head, bench, answer) {
@@ -98,7 +95,7 @@ impl Gate<'_> {
             Judgement::Denied(denied) => self.refuse(*denied, head, reading),
             Judgement::Forward(passed) => match reading.framing {
                 Framing::Length(length) if length > policy.limits.request_body => {
-                    let Passed { admitted, manner, .. } = *passed;
+                    let Passed { admitted, manner, .. } = passed;
                     let identity = admitted.identity().cloned();
                     let failure = Unreadable::BodyTooLarge.into();
                     self.refuse(
@@ -107,7 +104,7 @@ impl Gate<'_> {
                         reading,
                     )
                 }
-                _ => Step::Forward(Box::new(self.admit(*passed, reading, output))),
+                _ => Step::Forward(self.admit(passed, reading)),
             },
         }
     }
@@ -140,7 +137,7 @@ impl Gate<'_> {
         Step::Refuse(Box::new(Refused { failure, manner, origin, decision_id, sign_in, reading: Some(reading) }))
     }
 
-    fn admit(self, passed: Passed<'_>, reading: Reading, output: &mut Vec<u8>) -> Forwarding {
+    fn admit(self, passed: Passed<'_>, reading: Reading) -> Forwarding {
         let Passed { admitted, token, manner, shadowed } = passed;
         let head = &admitted.cleansed().head;
         let path = admitted.cleansed().path.forwarded();
@@ -155,19 +152,10 @@ impl Gate<'_> {
             let outcome = access_log::Outcome::Passed;
             self.write_log(head.method, path, &self.worker.new_decision(), identity.map(|i| &**i), outcome);
         }
-        output.clear();
-        if reading.protocol == Protocol::Http2 && manner.grpc {
-            forward::write_fields(&admitted, self.peer, self.policy, output);
-            output.extend_from_slice(b"\r\n");
-        } else {
-            forward::write_head(&admitted, reading.framing, self.peer, self.policy, output);
-        }
-        let mut target = String::with_capacity(path.len() + head.query.map_or(0, |query| query.len() + 1));
-        target.push_str(path);
-        if let Some(query) = head.query {
-            target.push('?');
-            target.push_str(query);
-        }
+        let mut written = self.worker.buffers.text();
+        // A call's body has frames of its own, whose end needs no framing here.
+        let framing = if is_call(reading, manner) { Framing::None } else { reading.framing };
+        forward::write_head(&admitted, framing, self.peer, self.policy, &mut written);
         Forwarding {
             policy: Arc::clone(self.policy),
             reading,
@@ -175,9 +163,7 @@ impl Gate<'_> {
             manner,
             idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
             began: Instant::now(),
-            method: head.method.to_owned(),
-            path_length: path.len(),
-            target,
+            head: written,
             identity: admitted.identity().cloned(),
             token,
         }
@@ -204,7 +190,7 @@ impl Gate<'_> {
     /// The answer for a request that failed after it was admitted.
     pub fn fail(self, forwarding: &Forwarding, failure: &Failure) -> LocalResponse {
         let decision_id = self.worker.new_decision();
-        self.log(failure, &decision_id, &forwarding.method, forwarding.path(), forwarding.identity.as_deref());
+        self.log(failure, &decision_id, forwarding.method(), forwarding.path(), forwarding.identity.as_deref());
         self.worker.runtime.metrics.requests.of(rescue::outcome(failure)).inc();
         rescue::respond(failure, forwarding.manner, "", &decision_id)
     }
@@ -238,10 +224,24 @@ impl Gate<'_> {
     }
 }
 
+/// gRPC needs trailers, and so HTTP/2 all the way.
+fn is_call(reading: Reading, manner: Manner) -> bool {
+    reading.protocol == Protocol::Http2 && manner.grpc
+}
+
 impl Forwarding {
+    pub fn is_call(&self) -> bool {
+        is_call(self.reading, self.manner)
+    }
+
+    fn method(&self) -> &str {
+        self.head.split(|b| *b == b' ').next().and_then(|method| std::str::from_utf8(method).ok()).unwrap_or_default()
+    }
+
     /// Canonical, without the query.
-    pub fn path(&self) -> &str {
-        &self.target[..self.path_length]
+    fn path(&self) -> &str {
+        let target = self.head.split(|b| *b == b' ').nth(1).and_then(|target| std::str::from_utf8(target).ok());
+        target.and_then(|target| target.split('?').next()).unwrap_or_default()
     }
 
     pub fn leak_guard(&self) -> Option<LeakGuard<'_>> {
@@ -267,7 +267,7 @@ impl Forwarding {
         worker.runtime.metrics.jwt_leaks.inc();
         worker.log.borrow_mut().write(&Entry {
             decision_id: &worker.new_decision(),
-            method: &self.method,
+            method: self.method(),
             path: self.path(),
             client: &peer.text,
             session: self.identity.as_ref().map(|identity| identity.id.as_str()),

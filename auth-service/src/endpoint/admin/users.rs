@@ -106,7 +106,7 @@ pub async fn create(
         Some(password) => Some(hash(&app, password).await?),
         None => None,
     };
-    let id = app.random.with(|rng| TokenId::generate(rng)).to_string();
+    let id = app.random.with(TokenId::generate).to_string();
     let details = Details { username, profile, created: app.now(), disabled: false };
     let user = User { id, details, epoch: 1, password };
     if !user::create(app.store(), &user).await? {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::app::Shared;
 use crate::endpoint::problem::ApiError;
-use crate::events::{Signal, frame, heartbeat_frame, is_for_sidecars, reset_frame};
+use crate::events::{Signal, frame, heartbeat_frame, is_for_sidecars, receipt, reset_frame};
 use crate::store::{Backlog, EventId};
 use crate::workload::Caller;
 
@@ -32,10 +32,7 @@ pub async fn events(
     let signals = app.hub.subscribe();
     let resume = last_event_id(&headers);
     let (first, position) = opening(&app, resume).await?;
-    app.hub.sidecars.connect(
-        &name,
-        if resume.is_some_and(|from| from <= position) { resume.unwrap_or(position) } else { position },
-    );
+    app.hub.sidecars.connect(&name, resume.map_or(position, |from| from.min(position)));
     app.metrics.sidecars.set(i64::try_from(app.hub.sidecars.connected()).unwrap_or(i64::MAX));
     let connection = Connection {
         stopping: app.stopping.clone(),
@@ -44,6 +41,8 @@ pub async fn events(
         position,
         opening: Some(first),
     };
+    // Before the first byte: whoever has heard from us is counted in every receipt from now on, at whatever replica.
+    receipt::publish_mark(&app.hub, app.store(), &app.replica, &app.clock).await?;
     let body = Body::from_stream(stream::unfold(connection, |mut connection| async move {
         let frame = connection.next().await?;
         Some((Ok::<_, std::convert::Infallible>(Bytes::from(frame)), connection))

@@ -237,8 +237,8 @@ pub async fn answer(
 ) -> Result<Response, PageError> {
     let sub = &session.facts.sub;
     let user = user::load(app.store(), sub).await?.filter(|user| !user.details.disabled);
-    let user = user.ok_or_else(|| PageError::Forbidden("this account is not active"))?;
-    let (id, secret) = (app.random.with(|rng| TokenId::generate(rng)), app.random.secret());
+    let user = user.ok_or(PageError::Forbidden("this account is not active"))?;
+    let (id, secret) = (app.random.with(TokenId::generate), app.random.secret());
     let code = code::create(app.store(), (id, secret), |secret| Code {
         secret,
         request: request.clone(),

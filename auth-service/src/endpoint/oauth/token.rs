@@ -85,7 +85,7 @@ async fn by_code(app: &App, client: &Client, form: &Parameters) -> Result<Answer
         replayed(app, client, id).await?;
         return Err(OAuthError::InvalidGrant("code used before"));
     }
-    let id = app.random.with(|rng| TokenId::generate(rng));
+    let id = app.random.with(TokenId::generate);
     if !code::spend(app.store(), text, &Spent::Grant(id)).await? {
         // Whoever was faster has written which grant that became.
         if let Some(Found { spent: Some(Spent::Grant(id)), .. }) = code::find(app.store(), text).await? {
@@ -146,7 +146,7 @@ async fn by_credentials(app: &App, client: &Client, form: &Parameters) -> Result
         created: now,
         end: now + app.config.tokens.access_seconds,
     };
-    let id = app.random.with(|rng| TokenId::generate(rng));
+    let id = app.random.with(TokenId::generate);
     issue_new(app, client, Grant::new(id, facts, Profile::default()), None).await
 }
 

@@ -170,18 +170,14 @@ async fn authenticate(
         PasswordError::Busy => PageError::Unavailable(error.to_string()),
         other => PageError::Internal(other.to_string()),
     })?;
-    match user.filter(|_| right) {
-        Some(user) => {
-            count("success");
-            throttle::forgive(app.store(), &account, address).await?;
-            Ok(Attempt::Right(Box::new(user)))
-        }
-        None => {
-            count("failure");
-            crate::audit::record("sign-in.failed", address, &account, "wrong name or password");
-            Ok(Attempt::Wrong)
-        }
+    if let Some(user) = user.filter(|_| right) {
+        count("success");
+        throttle::forgive(app.store(), &account, address).await?;
+        return Ok(Attempt::Right(Box::new(user)));
     }
+    count("failure");
+    crate::audit::record("sign-in.failed", address, &account, "wrong name or password");
+    Ok(Attempt::Wrong)
 }
 
 struct Place {
