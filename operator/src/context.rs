@@ -31,8 +31,8 @@ pub struct Memory {
     pub written: HashMap<String, i64>,
     /// Registrations that the auth service has acknowledged: revision and time.
     pub registered: HashMap<String, (String, Timestamp)>,
-    /// Upgrades of sidecars under way: pod UID and when its image was patched.
-    pub upgrading: HashMap<String, Timestamp>,
+    /// Upgrades of sidecars under way: by pod UID, when its image was patched, and what it was before.
+    pub upgrading: HashMap<String, (Timestamp, String)>,
     /// Failures in a row, by policy.
     pub failures: HashMap<String, u32>,
     /// Images that had to be taken back.

@@ -97,7 +97,7 @@ pub async fn reconcile(policy: Arc<AuthPolicy>, context: Arc<Context>) -> Result
         Ok(applied) => applied,
         Err(refusal) => return refused(&policy, &refusal, &context).await,
     };
-    let observed = observe::observe(&planned, &gathered, &applied, &context).await?;
+    let observed = observe::observe(&policy, &planned, &gathered, &applied, &context).await?;
     report::report(&policy, &observed, &context).await?;
     Ok(Action::requeue(if observed.is_calm() { CALM } else { BUSY }))
 }

@@ -11,6 +11,8 @@ use crate::names;
 /// Doubled with each restart that did not help.
 const FIRST_WAIT: i64 = 60;
 const LONGEST_WAIT: i64 = 6 * 60 * 60;
+/// A rollout that takes longer than this is stuck; as long as a Deployment's own deadline is by default.
+const ROLLOUT_PATIENCE: i64 = 600;
 /// After so many restarts the policy says that it is stuck.
 const STUCK_AFTER: u32 = 2;
 
@@ -57,8 +59,8 @@ pub(crate) enum Step {
     Restart { annotation: String, attempt: u32 },
     /// A rollout is under way.
     Underway,
-    /// Restarting did not help; the next attempt is due then.
-    Wait { seconds: i64, stuck: bool },
+    /// Restarting did not help, or takes long; the next attempt is due later.
+    Wait { stuck: bool },
     /// Somebody holds it.
     Held,
 }
@@ -68,25 +70,20 @@ pub(crate) fn step(workload: &Workload, goal: &str, now: Timestamp) -> Step {
     if workload.held {
         return Step::Held;
     }
-    let past = past(&workload.template).filter(|past| past.goal == goal);
-    let attempt = past.as_ref().map_or(0, |past| past.attempt);
-    if let Some(past) = past {
-        let wait = FIRST_WAIT.saturating_mul(1 << past.attempt.min(16)).min(LONGEST_WAIT);
-        let left = past.at + wait - now.as_second();
-        if left > 0 {
-            let stuck = workload.settled && past.attempt > STUCK_AFTER;
-            return if workload.settled && past.attempt > 1 {
-                Step::Wait { seconds: left, stuck }
-            } else {
-                Step::Underway
-            };
-        }
-    }
+    // The first restart for a goal waits for nothing: a rollout that is stuck is often stuck for want of it.
+    let Some(past) = past(&workload.template).filter(|past| past.goal == goal) else {
+        return Step::Restart { annotation: format!("{goal}.1.{}", now.as_second()), attempt: 1 };
+    };
+    let age = now.as_second() - past.at;
     if !workload.settled {
-        // Somebody else's rollout, or ours that takes long: a second one on top would only slow it down.
-        return Step::Underway;
+        let stuck = age > ROLLOUT_PATIENCE;
+        return if stuck { Step::Wait { stuck } } else { Step::Underway };
     }
-    let attempt = attempt + 1;
+    let wait = FIRST_WAIT.saturating_mul(1 << past.attempt.min(16)).min(LONGEST_WAIT);
+    if age < wait {
+        return if past.attempt > 1 { Step::Wait { stuck: past.attempt > STUCK_AFTER } } else { Step::Underway };
+    }
+    let attempt = past.attempt + 1;
     Step::Restart { annotation: format!("{goal}.{attempt}.{}", now.as_second()), attempt }
 }
 
@@ -162,13 +159,23 @@ mod tests {
     fn a_new_goal_starts_anew() {
         let old = workload(true, Some("goal.7.1000"));
         assert!(matches!(step(&old, "other", at(1001)), Step::Restart { attempt: 1, .. }));
-        assert!(matches!(step(&old, "goal", at(1001)), Step::Wait { stuck: true, .. }));
+        assert!(matches!(step(&old, "goal", at(1001)), Step::Wait { stuck: true }));
     }
 
     #[test]
-    fn nothing_is_restarted_while_it_rolls_or_is_held() {
-        assert_eq!(step(&workload(false, None), "goal", at(0)), Step::Underway);
-        assert_eq!(step(&workload(false, Some("goal.1.0")), "goal", at(9999)), Step::Underway);
+    fn a_rollout_of_ours_is_waited_for_and_one_that_takes_too_long_is_stuck() {
+        assert_eq!(step(&workload(false, Some("goal.1.0")), "goal", at(600)), Step::Underway);
+        assert_eq!(step(&workload(false, Some("goal.1.0")), "goal", at(601)), Step::Wait { stuck: true });
+    }
+
+    #[test]
+    fn a_rollout_that_hangs_does_not_keep_its_workload_from_another_goal() {
+        assert!(matches!(step(&workload(false, Some("goal.1.0")), "free", at(1)), Step::Restart { attempt: 1, .. }));
+        assert!(matches!(step(&workload(false, None), "goal", at(1)), Step::Restart { attempt: 1, .. }));
+    }
+
+    #[test]
+    fn what_somebody_holds_is_let_be() {
         assert_eq!(step(&Workload { held: true, ..workload(true, None) }, "goal", at(0)), Step::Held);
     }
 }

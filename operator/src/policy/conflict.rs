@@ -1,6 +1,9 @@
 //! Two policies for one pod: the oldest wins, then the name.
 
-use cloakroom_crds::AuthPolicy;
+use std::collections::BTreeMap;
+
+use cloakroom_crds::status::ConditionType;
+use cloakroom_crds::{AuthPolicy, Rollout};
 use cloakroom_protocol::policy_ref::PolicyRef;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
@@ -39,6 +42,23 @@ pub(super) fn winner(
     older.iter().find(|(_, other)| meets(other)).map(|(policy, _)| policy.clone())
 }
 
+/// Whether another policy that is in force selects such a pod, and restarts what lacks its sidecar. Two policies must not restart the same
+/// workload in turn.
+pub(super) fn is_anothers(labels: &BTreeMap<String, String>, policy: &AuthPolicy, all: &[AuthPolicy]) -> bool {
+    let in_force = |other: &AuthPolicy| {
+        let conditions = other.status.iter().flat_map(|status| &status.conditions);
+        let accepted = ConditionType::Accepted.as_str();
+        conditions.into_iter().any(|condition| condition.type_ == accepted && condition.status == "True")
+    };
+    all.iter().any(|other| {
+        other.metadata.uid != policy.metadata.uid
+            && other.metadata.deletion_timestamp.is_none()
+            && other.spec.rollout == Rollout::Automatic
+            && in_force(other)
+            && matches(&other.spec.selector, labels)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +86,21 @@ mod tests {
         assert_eq!(names(&older(&this, &all)), ["z", "b"]);
         assert_eq!(names(&older(&first, &all)), Vec::<&str>::new());
         assert_eq!(names(&older(&later, &all)), ["z", "b", "c"]);
+    }
+
+    #[test]
+    fn pods_that_another_policy_in_force_selects_are_its_to_restart() {
+        let this: AuthPolicy = policy("a", "2026-01-01T00:00:00Z", "{app: a}");
+        let mut other = policy("b", "2026-01-02T00:00:00Z", "{app: a}");
+        other.metadata.uid = Some("other".into());
+        let labels = [("app".to_owned(), "a".to_owned())].into();
+        assert!(!is_anothers(&labels, &this, &[this.clone(), other.clone()]));
+        let status = "conditions: [{type: Accepted, status: 'True', reason: Accepted, message: '', lastTransitionTime: '2026-01-01T00:00:00Z'}]";
+        other.status = Some(serde_norway::from_str(status).unwrap());
+        assert!(is_anothers(&labels, &this, &[this.clone(), other.clone()]));
+        assert!(!is_anothers(&BTreeMap::new(), &this, &[other.clone()]));
+        other.spec.rollout = Rollout::Manual;
+        assert!(!is_anothers(&labels, &this, &[other]));
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloakroom_crds::Rollout;
+use cloakroom_crds::{AuthPolicy, Rollout};
 use cloakroom_protocol::policy_ref::PolicyRef;
 use cloakroom_protocol::sidecar_config::Mode;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use rand::SeedableRng;
@@ -16,7 +17,7 @@ use super::apply::Applied;
 use super::dry_run::{self, Verdict};
 use super::gather::Gathered;
 use super::pods::PodFacts;
-use super::{Error, Planned, upgrade};
+use super::{Error, Planned, conflict, upgrade};
 use crate::context::Context;
 use crate::injection::selector::matches;
 use crate::names;
@@ -76,6 +77,7 @@ impl Observed {
 }
 
 pub(super) async fn observe(
+    source: &AuthPolicy,
     planned: &Planned,
     gathered: &Gathered,
     applied: &Applied,
@@ -97,6 +99,7 @@ pub(super) async fn observe(
     // The selector has changed: these are not ours any more.
     let left_over: Vec<&PodFacts> = living()
         .filter(|pod| !selected(pod) && pod.sidecar.as_ref().is_some_and(|sidecar| sidecar.policy == name))
+        .filter(|pod| !conflict::is_anothers(&pod.labels, source, &gathered.policies))
         .collect();
 
     let mut observed = Observed {
@@ -111,7 +114,11 @@ pub(super) async fn observe(
     let with_sidecar: Vec<&PodFacts> = matched.iter().filter(|pod| current(pod)).copied().collect();
     ask(&with_sidecar, applied, context, &mut observed).await;
 
-    let wanted = Wanted::Injected { policy: name.clone(), injection: planned.injection.revision.clone() };
+    let wanted = Wanted::Injected {
+        policy: name.clone(),
+        injection: planned.injection.revision.clone(),
+        selector: policy.selector.clone(),
+    };
     let manual = policy.rollout == Rollout::Manual;
     observed.rollout = restart(&policy.reference, &outdated, &wanted, manual, gathered, context).await?;
     let freed =
@@ -173,6 +180,7 @@ pub(super) enum Wanted {
     Injected {
         policy: String,
         injection: String,
+        selector: LabelSelector,
     },
     /// Without this policy's sidecar.
     Free {
@@ -183,14 +191,22 @@ pub(super) enum Wanted {
 impl Wanted {
     fn goal(&self) -> String {
         match self {
-            Self::Injected { policy, injection } => format!("{policy}.{injection}"),
+            Self::Injected { policy, injection, .. } => format!("{policy}.{injection}"),
             Self::Free { policy } => format!("{policy}.free"),
+        }
+    }
+
+    /// Whether pods of this template are selected at all: labels may have been given to a pod by hand.
+    fn concerns(&self, workload: &Workload) -> bool {
+        match self {
+            Self::Injected { selector, .. } => matches(selector, &rollout::labels(&workload.template)),
+            Self::Free { .. } => true,
         }
     }
 
     fn is_met_by(&self, verdict: &Verdict) -> bool {
         match (self, verdict) {
-            (Self::Injected { policy, injection }, Verdict::Injected { policy: found, injection: revision }) => {
+            (Self::Injected { policy, injection, .. }, Verdict::Injected { policy: found, injection: revision }) => {
                 policy == found && injection == revision
             }
             (Self::Free { policy }, Verdict::Injected { policy: found, .. }) => policy != found,
@@ -213,7 +229,10 @@ pub(super) async fn restart(
     let mut workloads: BTreeMap<(Kind, &str), &Workload> = BTreeMap::new();
     for pod in pods {
         match gathered.workload_of(pod) {
-            Ok(workload) => drop(workloads.insert((workload.kind, &workload.name), workload)),
+            Ok(workload) if wanted.concerns(workload) => {
+                workloads.insert((workload.kind, &workload.name), workload);
+            }
+            Ok(_) => drop(progress.unrestartable.insert(format!("Pod {}", pod.name))),
             Err(what) => drop(progress.unrestartable.insert(what)),
         }
     }
@@ -226,7 +245,7 @@ pub(super) async fn restart(
         match rollout::step(workload, &wanted.goal(), context.now()) {
             Step::Held => drop(progress.held.insert(title)),
             Step::Underway => drop(progress.underway.insert(title)),
-            Step::Wait { stuck, .. } => {
+            Step::Wait { stuck } => {
                 if stuck {
                     progress.stuck.insert(title.clone());
                 }

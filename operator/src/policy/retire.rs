@@ -16,7 +16,7 @@ use std::fmt::Debug;
 use super::gather::{self, Gathered};
 use super::observe::{self, Wanted};
 use super::pods::PodFacts;
-use super::{BUSY, Error};
+use super::{BUSY, Error, conflict};
 use crate::context::Context;
 use crate::names::{self, Names};
 use crate::telemetry::PolicyLabel;
@@ -82,7 +82,11 @@ async fn is_rolled_back(
         .filter(|pod| pod.sidecar.as_ref().is_some_and(|sidecar| sidecar.policy == name))
         .filter(|pod| pod.leaving || gathered.workload_of(pod).is_ok())
         .collect();
-    let living: Vec<&PodFacts> = ours.iter().filter(|pod| !pod.leaving).copied().collect();
+    let living: Vec<&PodFacts> = ours
+        .iter()
+        .filter(|pod| !pod.leaving && !conflict::is_anothers(&pod.labels, policy, &gathered.policies))
+        .copied()
+        .collect();
     let manual = policy.spec.rollout == Rollout::Manual;
     observe::restart(reference, &living, &Wanted::Free { policy: name }, manual, gathered, context).await?;
     Ok(ours.is_empty())

@@ -27,16 +27,13 @@ pub(super) async fn upgrade(policy: &PolicyRef, pods: &[&PodFacts], context: &Co
         pods.iter().filter_map(|pod| Some((*pod, pod.sidecar.as_ref()?))).collect();
     let mut upgrade = Upgrade::default();
     for (pod, sidecar) in &with_sidecar {
-        let Some(since) = context.memory().upgrading.get(&pod.uid).copied() else { continue };
+        let Some((since, before)) = context.memory().upgrading.get(&pod.uid).cloned() else { continue };
         if sidecar.image == *image && sidecar.ready && pod.ready {
             context.memory().upgrading.remove(&pod.uid);
         } else if context.now().as_second() - since.as_second() > PATIENCE {
             context.memory().upgrading.remove(&pod.uid);
             context.memory().failed_images.push(image.clone());
-            let before = with_sidecar.iter().map(|(_, other)| &other.image).find(|other| *other != image);
-            if let Some(before) = before {
-                set_image(policy, pod, sidecar, before, context).await?;
-            }
+            set_image(policy, pod, sidecar, &before, context).await?;
             tracing::warn!(%policy, pod = pod.name, image, "the sidecar did not become ready: old image back");
         } else {
             upgrade.underway += 1;
@@ -49,7 +46,7 @@ pub(super) async fn upgrade(policy: &PolicyRef, pods: &[&PodFacts], context: &Co
     let old: Vec<_> = with_sidecar.iter().filter(|(_, sidecar)| sidecar.image != *image).collect();
     for (pod, sidecar) in old.into_iter().take(at_once(with_sidecar.len()).saturating_sub(upgrade.underway)) {
         set_image(policy, pod, sidecar, image, context).await?;
-        context.memory().upgrading.insert(pod.uid.clone(), context.now());
+        context.memory().upgrading.insert(pod.uid.clone(), (context.now(), sidecar.image.clone()));
         upgrade.underway += 1;
     }
     Ok(upgrade)
