@@ -227,6 +227,8 @@ pub struct Limits {
     pub per_account: u64,
     /// From one address for any account.
     pub per_address: u64,
+    /// Sign-in pages opened from one address.
+    pub visits_per_address: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -276,7 +278,13 @@ impl Default for Passwords {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { window_seconds: 300, per_account_and_address: 10, per_account: 100, per_address: 100 }
+        Self {
+            window_seconds: 300,
+            per_account_and_address: 10,
+            per_account: 100,
+            per_address: 100,
+            visits_per_address: 1000,
+        }
     }
 }
 

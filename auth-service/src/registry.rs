@@ -53,10 +53,6 @@ impl Registry {
         all
     }
 
-    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<PolicyRegistration>> {
-        self.policies.load().values().filter(|one| one.policy.namespace() == namespace).cloned().collect()
-    }
-
     pub async fn reload(&self, store: &dyn Store) -> Result<(), StoreError> {
         let (policies, _) = read(store).await?;
         self.hold(policies);

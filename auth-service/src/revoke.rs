@@ -132,6 +132,9 @@ pub async fn subject(app: &App, sub: &str, except: Option<TokenId>, extent: Exte
     let index = crate::record::records_of(sub);
     for one in &ending {
         app.store().index_remove(&index, &format!("{}:{}", one.kind, one.id)).await?;
+        if one.kind == "api-key" {
+            api_key::unlist(app.store(), one.id).await?;
+        }
     }
     app.metrics.revocations.inc();
     Ok(ended)

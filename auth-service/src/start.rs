@@ -220,7 +220,14 @@ async fn keep_keys(app: &App) {
 
 /// Finishes revocations that a replica began and did not live to finish; looks at the registry in case an event was missed.
 async fn recover(app: &App) {
+    let mut advised = false;
     loop {
+        if !advised && let Ok(advice) = app.store().advice().await {
+            advised = true;
+            for sentence in advice {
+                tracing::warn!(advice = sentence, "the store could lose what was acknowledged");
+            }
+        }
         tokio::time::sleep(UPKEEP).await;
         match app.store().recover().await {
             Ok(0) => {}

@@ -205,8 +205,8 @@ pub trait Store: Send + Sync + 'static {
     /// The marks of all replicas that set theirs within `max_age`, by replica.
     async fn marks(&self, max_age: Duration) -> Result<Fields, StoreError>;
 
-    /// Whether the store answers.
-    async fn ping(&self) -> Result<(), StoreError>;
+    /// What the person who operates the store should change, one sentence each.
+    async fn advice(&self) -> Result<Vec<String>, StoreError>;
 }
 
 /// Everything that is written as a field's value.

@@ -31,6 +31,13 @@ pub async fn attempt(
     Ok(if within { Verdict::Go } else { Verdict::Wait(limits.window_seconds) })
 }
 
+/// Counts a visit that makes the store remember something for somebody who is not signed in.
+pub async fn visit(store: &dyn Store, limits: &Limits, address: IpAddr) -> Result<Verdict, StoreError> {
+    let counter = Key::new("visits", network(address));
+    let count = store.hit(&counter, Duration::from_secs(limits.window_seconds)).await?;
+    Ok(if count <= limits.visits_per_address { Verdict::Go } else { Verdict::Wait(limits.window_seconds) })
+}
+
 /// After the right password: what this person mistyped before is forgiven. The address's count stays, or an attacker could clear it by
 /// signing in to an account of his own.
 pub async fn forgive(store: &dyn Store, account: &str, address: IpAddr) -> Result<(), StoreError> {
@@ -65,7 +72,13 @@ mod tests {
     use crate::clock::Clock;
     use crate::store::memory::MemoryStore;
 
-    const LIMITS: Limits = Limits { window_seconds: 60, per_account_and_address: 2, per_account: 4, per_address: 6 };
+    const LIMITS: Limits = Limits {
+        window_seconds: 60,
+        per_account_and_address: 2,
+        per_account: 4,
+        per_address: 6,
+        visits_per_address: 9,
+    };
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()

@@ -55,7 +55,7 @@ pub struct Workload {
 #[derive(Clone, Debug)]
 pub enum Caller {
     Workload(Arc<Workload>),
-    /// A workload that may act for every namespace.
+    /// A workload that may register policies and revoke, for every namespace; it reads no tokens of theirs.
     Operator(Arc<Workload>),
     Admin(Arc<str>),
 }
@@ -69,11 +69,11 @@ impl Caller {
         }
     }
 
-    /// Whether it may ask for a policy of this namespace.
+    /// Whether it may do for a policy of this namespace what its sidecars do.
     pub fn may_act_in(&self, namespace: &str) -> bool {
         match self {
-            Self::Workload(workload) => workload.namespace == namespace,
-            Self::Operator(_) | Self::Admin(_) => true,
+            Self::Workload(workload) | Self::Operator(workload) => workload.namespace == namespace,
+            Self::Admin(_) => true,
         }
     }
 

@@ -40,8 +40,16 @@ pub fn redirect(target: &str) -> Response {
     response
 }
 
-/// `leads_to`: where the page's forms may end, after redirects (browsers apply `form-action` to those too).
-pub fn page(status: StatusCode, template: &impl Template, leads_to: Option<&str>) -> Result<Response, PageError> {
+/// Where a page's forms may end, after redirects: some browsers apply `form-action` to those too.
+pub enum LeadsTo<'a> {
+    Here,
+    /// A policy's own pages.
+    Origin(&'a str),
+    /// A client's redirect URI, from where it may send the browser on to wherever it lives.
+    Client(&'a str),
+}
+
+pub fn page(status: StatusCode, template: &impl Template, leads_to: &LeadsTo<'_>) -> Result<Response, PageError> {
     let html = template.render().map_err(|error| PageError::Internal(error.to_string()))?;
     let mut response = (status, html).into_response();
     let headers = response.headers_mut();
@@ -54,10 +62,14 @@ pub fn page(status: StatusCode, template: &impl Template, leads_to: Option<&str>
     Ok(response)
 }
 
-fn content_security_policy(leads_to: Option<&str>) -> String {
-    let target = leads_to.and_then(form_target).map(|target| format!(" {target}")).unwrap_or_default();
+fn content_security_policy(leads_to: &LeadsTo<'_>) -> String {
+    let targets = match leads_to {
+        LeadsTo::Here => String::new(),
+        LeadsTo::Origin(uri) => form_target(uri).map(|target| format!(" {target}")).unwrap_or_default(),
+        LeadsTo::Client(uri) => form_target(uri).map(|target| format!(" {target} https:")).unwrap_or_default(),
+    };
     format!(
-        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'{target}; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'{targets}; frame-ancestors 'none'; base-uri 'none'"
     )
 }
 
@@ -77,12 +89,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_may_lead_to_the_clients_origin_and_nowhere_else() {
+    fn a_form_may_lead_to_where_the_flow_ends_and_nowhere_else() {
+        let policy = |leads_to| content_security_policy(&leads_to);
         assert!(
-            content_security_policy(Some("https://a.example:8443/cb?x;y"))
+            policy(LeadsTo::Origin("https://a.example:8443/cb?x;y"))
                 .contains("form-action 'self' https://a.example:8443;")
         );
-        assert!(content_security_policy(Some("com.example.app:/cb")).contains("form-action 'self' com.example.app:;"));
-        assert!(content_security_policy(None).contains("form-action 'self';"));
+        assert!(policy(LeadsTo::Client("com.example.app:/cb")).contains("form-action 'self' com.example.app: https:;"));
+        assert!(policy(LeadsTo::Here).contains("form-action 'self';"));
     }
 }

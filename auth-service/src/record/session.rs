@@ -151,6 +151,14 @@ pub async fn load_seat(store: &dyn Store, id: TokenId, client: &str) -> Result<O
     Ok(Some(SeatedSession { session, seat: from_json("seat", &seat)?, data, version }))
 }
 
+/// A session, and the clients that have a seat in it.
+pub async fn load_with_clients(store: &dyn Store, id: TokenId) -> Result<Option<(Session, Vec<String>)>, StoreError> {
+    let Some(fields) = store.read_all(&key(id)).await? else { return Ok(None) };
+    let mut clients: Vec<String> = clients(&fields).map(str::to_owned).collect();
+    clients.sort();
+    Ok(Session::parse(id, |name| fields.get(name).cloned())?.map(|session| (session, clients)))
+}
+
 /// Whose seat the token's secret belongs to: for administrators, who ask without naming a policy.
 pub async fn find_seat(store: &dyn Store, token: &OpaqueToken) -> Result<Option<(String, SeatedSession)>, StoreError> {
     let Some(fields) = store.read_all(&key(token.id())).await? else { return Ok(None) };
@@ -170,7 +178,7 @@ pub async fn find_seat(store: &dyn Store, token: &OpaqueToken) -> Result<Option<
 }
 
 /// Ids of the clients that have a seat.
-pub fn clients(fields: &Fields) -> impl Iterator<Item = &str> {
+fn clients(fields: &Fields) -> impl Iterator<Item = &str> {
     fields.keys().filter_map(|name| name.strip_prefix("c:"))
 }
 

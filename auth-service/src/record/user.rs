@@ -110,8 +110,19 @@ impl User {
 /// `false`: the user name is taken.
 pub async fn create(store: &dyn Store, user: &User) -> Result<bool, StoreError> {
     let name = vec![("id".to_owned(), user.id.clone())];
-    if store.create(&name_key(&user.details.username), name, None).await? != Created::Yes {
-        return Ok(false);
+    let name_key = name_key(&user.details.username);
+    if store.create(&name_key, name.clone(), None).await? != Created::Yes {
+        // A name without its user was left by a process that died in between.
+        let held = store.read(&name_key, &["id"]).await?.and_then(|mut values| values.pop().flatten());
+        if let Some(id) = &held
+            && load(store, id).await?.is_some()
+        {
+            return Ok(false);
+        }
+        let update = Update { require: vec![("id".to_owned(), held)], set: name, ..Update::default() };
+        if store.upsert(&name_key, update).await? != Updated::Yes {
+            return Ok(false);
+        }
     }
     let mut fields = vec![("d".to_owned(), to_json(&user.details)), ("e".to_owned(), user.epoch.to_string())];
     fields.extend(user.password.clone().map(|hash| ("h".to_owned(), hash.0)));

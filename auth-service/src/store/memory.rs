@@ -302,7 +302,7 @@ impl Store for MemoryStore {
         Ok(state.marks.iter().map(|(replica, (mark, _))| (replica.clone(), mark.clone())).collect())
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
+    async fn advice(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
     }
 }

@@ -240,6 +240,21 @@ fn connected_replicas(info: &str) -> u64 {
     line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
+fn advice_from(info: &str) -> Vec<String> {
+    let value = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    let mut advice = Vec::new();
+    if value("maxmemory").is_some_and(|limit| limit != "0") && value("maxmemory_policy") != Some("noeviction") {
+        advice.push("set maxmemory-policy noeviction: an evicted session signs somebody out".to_owned());
+    }
+    if connected_replicas(info) > 0 && value("min_slaves_good_slaves").is_none() {
+        advice.push(
+            "set min-replicas-to-write 1: a primary cut off from its replicas takes writes that a failover forgets"
+                .to_owned(),
+        );
+    }
+    advice
+}
+
 fn parse_id(id: &str) -> Result<EventId, StoreError> {
     id.parse().map_err(|error| StoreError::Corrupt(format!("event id {id:?}: {error}")))
 }
@@ -420,8 +435,13 @@ impl Store for RedisStore {
         self.script(&self.commands, &scripts::STAMPED, &[&self.marks], &[&age, "younger"]).await
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.read_command(&self.commands, &cmd("PING")).await
+    async fn advice(&self) -> Result<Vec<String>, StoreError> {
+        let mut info = String::new();
+        for section in ["memory", "replication"] {
+            let part: String = self.at_node_of(&self.stream, cmd("INFO").arg(section)).await?;
+            info.push_str(&part);
+        }
+        Ok(advice_from(&info))
     }
 }
 

@@ -12,5 +12,7 @@ mod oauth;
 mod outage;
 mod pages;
 mod policies;
+mod redis;
 mod sign_in;
+mod tls;
 mod workloads;

@@ -105,8 +105,8 @@ impl Store for Fragile {
     async fn marks(&self, max_age: Duration) -> Result<Fields, StoreError> {
         self.here()?.marks(max_age).await
     }
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.here()?.ping().await
+    async fn advice(&self) -> Result<Vec<String>, StoreError> {
+        self.here()?.advice().await
     }
 }
 

@@ -29,11 +29,8 @@ struct Shown {
     user_agent: String,
 }
 
-async fn show(app: &Shared, session: Session) -> Result<Shown, ApiError> {
-    let fields = app.store().read_all(&session::key(session.id)).await?.unwrap_or_default();
-    let mut clients: Vec<String> = session::clients(&fields).map(str::to_owned).collect();
-    clients.sort();
-    Ok(Shown {
+fn show((session, clients): (Session, Vec<String>)) -> Shown {
+    Shown {
         id: session.id,
         sub: session.facts.sub,
         username: session.profile.username,
@@ -44,7 +41,7 @@ async fn show(app: &Shared, session: Session) -> Result<Shown, ApiError> {
         acr: session.facts.acr,
         address: session.facts.address,
         user_agent: session.facts.user_agent,
-    })
+    }
 }
 
 pub async fn of_user(
@@ -54,9 +51,7 @@ pub async fn of_user(
 ) -> Result<Json<impl Serialize>, ApiError> {
     let mut items = Vec::new();
     for one in held(app.store(), &sub).await?.into_iter().filter(|one| one.kind == "session") {
-        if let Some(session) = session::load(app.store(), one.id).await? {
-            items.push(show(&app, session).await?);
-        }
+        items.extend(session::load_with_clients(app.store(), one.id).await?.map(show));
     }
     Ok(Json(List { items, next_offset: None }))
 }
@@ -66,8 +61,8 @@ pub async fn get(
     _: Administrator,
     Path(id): Path<TokenId>,
 ) -> Result<Json<impl Serialize>, ApiError> {
-    let session = session::load(app.store(), id).await?.ok_or(ApiError::NotFound("no such session"))?;
-    Ok(Json(show(&app, session).await?))
+    let session = session::load_with_clients(app.store(), id).await?;
+    Ok(Json(show(session.ok_or(ApiError::NotFound("no such session"))?)))
 }
 
 /// A session, grant or API key by its id.

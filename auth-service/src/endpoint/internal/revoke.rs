@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
+use cloakroom_protocol::registration::PolicyRegistration;
 use cloakroom_protocol::revocation::{Receipt, RevokeRequest, RevokeScope};
-use cloakroom_protocol::token::OpaqueToken;
+use cloakroom_protocol::token::{OpaqueToken, TokenKind};
 use serde::Deserialize;
 
 use crate::app::Shared;
 use crate::endpoint::caller::JsonBody;
 use crate::endpoint::problem::ApiError;
 use crate::events::receipt;
-use crate::identity::{Asker, Identity, identify};
+use crate::identity::{Asker, identify};
+use crate::record::session;
 use crate::revoke::{self, Ended, Extent};
 use crate::workload::Caller;
 
@@ -60,35 +62,36 @@ fn privileged(caller: &Caller) -> Result<(), ApiError> {
 async fn by_token(app: &Shared, caller: &Caller, token: &str, scope: RevokeScope) -> Result<Ended, ApiError> {
     // What is no token of ours is not signed in: nothing to do.
     let Ok(token) = OpaqueToken::parse(token.as_bytes()) else { return Ok(Ended::default()) };
-    let Some(identity) = holder(app, caller, &token).await? else {
+    let Some(sub) = subject_of(app, caller, &token).await? else {
         // Dead already, perhaps by a call that failed before its event was out: announcing it once more harms nobody.
-        let dead = app.store().is_dead(&crate::record::session::key(token.id())).await?;
+        let dead = app.store().is_dead(&session::key(token.id())).await?;
         return Ok(if dead { revoke::record(app, token.id()).await? } else { Ended::default() });
     };
-    crate::audit::record(
-        "revoke",
-        caller.name(),
-        &identity.sub,
-        format_args!("{:?} {} {scope:?}", identity.kind, identity.id),
-    );
+    crate::audit::record("revoke", caller.name(), &sub, format_args!("{:?} {} {scope:?}", token.kind(), token.id()));
     Ok(match scope {
-        RevokeScope::Session => revoke::record(app, identity.id).await?,
-        RevokeScope::Everywhere => revoke::subject(app, &identity.sub, None, Extent::SignedIn).await?,
+        RevokeScope::Session => revoke::record(app, token.id()).await?,
+        RevokeScope::Everywhere => revoke::subject(app, &sub, None, Extent::SignedIn).await?,
     })
 }
 
-/// Whose token it is, as far as the caller may know: a sidecar ends only what was presented at a policy of its namespace.
-async fn holder(app: &Shared, caller: &Caller, token: &OpaqueToken) -> Result<Option<Identity>, ApiError> {
-    let now = app.now();
-    let Caller::Workload(workload) = caller else {
-        return Ok(identify(app.store(), token, Asker::Anyone(&app.registry), None, now).await?);
-    };
-    for policy in app.registry.in_namespace(&workload.namespace) {
-        if let Some(identity) = identify(app.store(), token, Asker::Policy(&policy), None, now).await? {
-            return Ok(Some(identity));
-        }
+/// Whose token it is, if the caller may end it: a sidecar only what its namespace's policies accept. Idle or not: who asks to be signed
+/// out is signed out.
+async fn subject_of(app: &Shared, caller: &Caller, token: &OpaqueToken) -> Result<Option<String>, ApiError> {
+    if token.kind() == TokenKind::Session {
+        let found = session::find_seat(app.store(), token).await?;
+        let found = found.filter(|(client, _)| {
+            caller.is_privileged() || client.split_once('/').is_some_and(|(namespace, _)| caller.may_act_in(namespace))
+        });
+        return Ok(found.map(|(_, seated)| seated.session.facts.sub));
     }
-    Ok(None)
+    let identity = identify(app.store(), token, Asker::Anyone(&app.registry), None, app.now()).await?;
+    let policies = app.registry.all();
+    let identity = identity.filter(|identity| {
+        let accepts = |policy: &PolicyRegistration| identity.aud.contains(&policy.audience);
+        caller.is_privileged()
+            || policies.iter().any(|policy| caller.may_act_in(policy.policy.namespace()) && accepts(policy))
+    });
+    Ok(identity.map(|identity| identity.sub))
 }
 
 /// The receipt, waited for if that was asked.

@@ -3,6 +3,7 @@
 //! Until client and redirect URI are known to belong together, every error is a page; a browser is never sent to an address that is not
 //! registered (RFC 9700 §4.11).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
@@ -18,6 +19,7 @@ use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::{consent, redirect, sign_in};
 use crate::form::Parameters;
+use crate::peer::ClientAddress;
 use crate::pkce::is_challenge;
 use crate::record::client;
 use crate::record::code::{self, Code};
@@ -43,17 +45,23 @@ pub enum Refusal {
 
 pub async fn get(
     State(app): State<Shared>,
+    ClientAddress(address): ClientAddress,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
-    authorize(&app, &headers, query.unwrap_or_default().as_bytes()).await
+    authorize(&app, &headers, address, query.unwrap_or_default().as_bytes()).await
 }
 
-pub async fn post(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<Response, PageError> {
-    authorize(&app, &headers, &body).await
+pub async fn post(
+    State(app): State<Shared>,
+    ClientAddress(address): ClientAddress,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, PageError> {
+    authorize(&app, &headers, address, &body).await
 }
 
-async fn authorize(app: &App, headers: &HeaderMap, encoded: &[u8]) -> Result<Response, PageError> {
+async fn authorize(app: &App, headers: &HeaderMap, address: IpAddr, encoded: &[u8]) -> Result<Response, PageError> {
     let parameters = Parameters::parse(encoded).map_err(|error| PageError::BadRequest(error.to_string()))?;
     let checked = match parameters.get("request_uri") {
         Some(uri) => Ok(pushed(app, &parameters, uri).await?),
@@ -65,7 +73,7 @@ async fn authorize(app: &App, headers: &HeaderMap, encoded: &[u8]) -> Result<Res
             return Ok(refuse(app, &redirect_uri, state.as_deref(), refusal));
         }
     };
-    let browser = Browser::of(app, headers);
+    let browser = Browser::of(app, headers, address);
     let session = browser.session(app).await?;
     proceed(app, browser, request, session, false).await
 }
@@ -133,6 +141,12 @@ pub async fn check(app: &App, parameters: &Parameters) -> Result<Result<Authoriz
     let (Some(challenge), Some("S256")) = (challenge, parameters.get("code_challenge_method")) else {
         return refused(Refusal::InvalidRequest("PKCE is needed: code_challenge, and code_challenge_method=S256"));
     };
+    let too_long = [("state", 2048), ("nonce", 512), ("acr_values", 256), ("login_hint", 256)]
+        .into_iter()
+        .any(|(name, most)| parameters.get(name).is_some_and(|value| value.len() > most));
+    if too_long {
+        return refused(Refusal::InvalidRequest("state, nonce, acr_values or login_hint is too long"));
+    }
     let Some(scope) = client.scope_for(parameters.get("scope")) else { return refused(Refusal::InvalidScope) };
     let mut asked = parameters.list("resource");
     asked.extend(parameters.list("audience"));

@@ -1,5 +1,7 @@
 //! `/oauth2/logout` (OpenID Connect RP-Initiated Logout): ends the session, asking first unless the client proves for whom it speaks.
 
+use std::net::IpAddr;
+
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -14,18 +16,25 @@ use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::{redirect, signed_out};
 use crate::form::Parameters;
+use crate::peer::ClientAddress;
 use crate::record::client;
 
 pub async fn get(
     State(app): State<Shared>,
+    ClientAddress(address): ClientAddress,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
-    logout(&app, &headers, query.unwrap_or_default().as_bytes()).await
+    logout(&app, &headers, address, query.unwrap_or_default().as_bytes()).await
 }
 
-pub async fn post(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<Response, PageError> {
-    logout(&app, &headers, &body).await
+pub async fn post(
+    State(app): State<Shared>,
+    ClientAddress(address): ClientAddress,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, PageError> {
+    logout(&app, &headers, address, &body).await
 }
 
 #[derive(Deserialize)]
@@ -36,11 +45,11 @@ struct Hint {
     sid: Option<String>,
 }
 
-async fn logout(app: &App, headers: &HeaderMap, encoded: &[u8]) -> Result<Response, PageError> {
+async fn logout(app: &App, headers: &HeaderMap, address: IpAddr, encoded: &[u8]) -> Result<Response, PageError> {
     let parameters = Parameters::parse(encoded).map_err(|error| PageError::BadRequest(error.to_string()))?;
     let hint = parameters.get("id_token_hint").and_then(|hint| verify_hint(app, hint));
     let target = target(app, &parameters, hint.as_ref()).await?;
-    let browser = Browser::of(app, headers);
+    let browser = Browser::of(app, headers, address);
     let Some(session) = browser.session(app).await? else {
         return Ok(leave(browser, target));
     };

@@ -9,9 +9,10 @@ use http::{HeaderMap, StatusCode};
 
 use super::browser::{Browser, is_from_us};
 use super::error::PageError;
-use super::{Frame, page, redirect, sign_in};
+use super::{Frame, LeadsTo, page, redirect, sign_in};
 use crate::app::{App, Shared};
 use crate::form::Parameters;
+use crate::peer::ClientAddress;
 use crate::record::flow::Goal;
 use crate::record::session::{self, Session};
 use crate::record::user::held;
@@ -39,8 +40,12 @@ struct Row {
     used: String,
 }
 
-pub async fn get(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, PageError> {
-    let browser = Browser::of(&app, &headers);
+pub async fn get(
+    State(app): State<Shared>,
+    ClientAddress(address): ClientAddress,
+    headers: HeaderMap,
+) -> Result<Response, PageError> {
+    let browser = Browser::of(&app, &headers, address);
     let Some(session) = browser.session(&app).await? else { return sign_in::begin(&app, browser, Goal::Account).await };
     let profile = &session.profile;
     let username = profile.username.clone().unwrap_or_default();
@@ -52,7 +57,7 @@ pub async fn get(State(app): State<Shared>, headers: HeaderMap) -> Result<Respon
         sessions: rows(&app, &session).await?,
         csrf: browser.form_token(PURPOSE),
     };
-    Ok(browser.answer(page(StatusCode::OK, &template, None)?))
+    Ok(browser.answer(page(StatusCode::OK, &template, &LeadsTo::Here)?))
 }
 
 async fn rows(app: &App, here: &Session) -> Result<Vec<Row>, PageError> {
@@ -74,9 +79,14 @@ async fn rows(app: &App, here: &Session) -> Result<Vec<Row>, PageError> {
         .collect())
 }
 
-pub async fn sign_out(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<Response, PageError> {
+pub async fn sign_out(
+    State(app): State<Shared>,
+    ClientAddress(address): ClientAddress,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, PageError> {
     let form = Parameters::parse(&body).map_err(|error| PageError::BadRequest(error.to_string()))?;
-    let browser = Browser::of(&app, &headers);
+    let browser = Browser::of(&app, &headers, address);
     if !is_from_us(&app, &headers) || !browser.proves(PURPOSE, form.get("csrf")) {
         return Err(PageError::BadRequest("This form did not come from our page, or the page is too old.".to_owned()));
     }

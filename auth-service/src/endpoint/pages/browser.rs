@@ -1,5 +1,7 @@
 //! What a browser brings and takes away: two cookies, one that proves that a form came from our page, one that is the sign-in.
 
+use std::net::IpAddr;
+
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,11 +25,12 @@ pub struct Browser {
     sso: Option<OpaqueToken>,
     /// Random, this browser's own.
     secret: String,
+    address: IpAddr,
     set: Vec<String>,
 }
 
 impl Browser {
-    pub fn of(app: &App, headers: &HeaderMap) -> Self {
+    pub fn of(app: &App, headers: &HeaderMap, address: IpAddr) -> Self {
         let sso = cookie(headers, SSO_COOKIE).and_then(|text| OpaqueToken::parse(text.as_bytes()).ok());
         let known = cookie(headers, BROWSER_COOKIE)
             .filter(|secret| secret.len() == SECRET_LEN && secret.bytes().all(|b| b.is_ascii_alphanumeric()));
@@ -40,7 +43,11 @@ impl Browser {
             },
             str::to_owned,
         );
-        Self { sso: sso.filter(|token| token.kind() == TokenKind::Session), secret, set }
+        Self { sso: sso.filter(|token| token.kind() == TokenKind::Session), secret, address, set }
+    }
+
+    pub fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// The session that this browser is signed in with.

@@ -9,10 +9,11 @@ use serde::Deserialize;
 
 use super::browser::{Browser, is_from_us};
 use super::error::PageError;
-use super::{Frame, page, redirect, sign_in};
+use super::{Frame, LeadsTo, page, redirect, sign_in};
 use crate::app::{App, Shared};
 use crate::endpoint::oauth::authorize::{Refusal, answer, display_name, refuse};
 use crate::form::Parameters;
+use crate::peer::ClientAddress;
 use crate::record::consent;
 use crate::record::flow::{self, AuthorizationRequest, Flow, Goal};
 
@@ -42,10 +43,11 @@ pub async fn begin(app: &App, browser: Browser, request: AuthorizationRequest) -
 
 pub async fn get(
     State(app): State<Shared>,
+    ClientAddress(address): ClientAddress,
     headers: HeaderMap,
     Query(FlowParameter { flow: id }): Query<FlowParameter>,
 ) -> Result<Response, PageError> {
-    let browser = Browser::of(&app, &headers);
+    let browser = Browser::of(&app, &headers, address);
     let request = request_of(sign_in::load(&app, &browser, &id).await?)?;
     let Some(session) = browser.session(&app).await? else {
         return sign_in::begin(&app, browser, Goal::Authorize(Box::new(request))).await;
@@ -61,13 +63,18 @@ pub async fn get(
         csrf: browser.form_token(&id),
         flow: id,
     };
-    Ok(browser.answer(page(StatusCode::OK, &template, Some(&request.redirect_uri))?))
+    Ok(browser.answer(page(StatusCode::OK, &template, &LeadsTo::Client(&request.redirect_uri))?))
 }
 
-pub async fn post(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<Response, PageError> {
+pub async fn post(
+    State(app): State<Shared>,
+    ClientAddress(address): ClientAddress,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, PageError> {
     let form = Parameters::parse(&body).map_err(|error| PageError::BadRequest(error.to_string()))?;
     let id = form.get("flow").unwrap_or_default();
-    let browser = Browser::of(&app, &headers);
+    let browser = Browser::of(&app, &headers, address);
     if !is_from_us(&app, &headers) || !browser.proves(id, form.get("csrf")) {
         return Err(PageError::BadRequest("This form did not come from our page, or the page is too old.".to_owned()));
     }

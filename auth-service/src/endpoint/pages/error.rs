@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
+use super::LeadsTo;
 use crate::app::Shared;
 use crate::record::RecordError;
 use crate::store::StoreError;
@@ -109,8 +110,8 @@ impl PageError {
             tracing::info!(error = %self, reference, "page refused");
         }
         let page = ErrorPage { heading, sentence, advice, reference };
-        let mut response =
-            super::page(status, &page, None).unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
+        let mut response = super::page(status, &page, &LeadsTo::Here)
+            .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
         let retry_after = match self {
             Self::Throttled(_, seconds) => HeaderValue::from_str(&seconds.to_string()).ok(),
             Self::Unavailable(_) => Some(HeaderValue::from_static("2")),

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::browser::{Browser, is_from_us};
 use super::error::PageError;
-use super::{Frame, page, redirect};
+use super::{Frame, LeadsTo, page, redirect};
 use crate::app::{App, Shared};
 use crate::endpoint::oauth::authorize::{display_name, proceed};
 use crate::form::Parameters;
@@ -47,6 +47,10 @@ pub struct FlowParameter {
 
 /// Starts a flow and sends the browser to its page.
 pub async fn begin(app: &App, browser: Browser, goal: Goal) -> Result<Response, PageError> {
+    // Nobody is signed in yet, and every flow takes room in the store.
+    if let Verdict::Wait(seconds) = throttle::visit(app.store(), &app.config.limits, browser.address()).await? {
+        return Err(PageError::Throttled("There were too many sign-ins from your network.", seconds));
+    }
     let id = app.random.secret();
     let flow = Flow { goal, browser: browser.hash(), started: app.now() };
     flow::create(app.store(), &id, &flow).await?;
@@ -55,10 +59,11 @@ pub async fn begin(app: &App, browser: Browser, goal: Goal) -> Result<Response, 
 
 pub async fn get(
     State(app): State<Shared>,
+    ClientAddress(address): ClientAddress,
     headers: HeaderMap,
     Query(FlowParameter { flow }): Query<FlowParameter>,
 ) -> Result<Response, PageError> {
-    let browser = Browser::of(&app, &headers);
+    let browser = Browser::of(&app, &headers, address);
     let Some(id) = flow else { return begin(&app, browser, Goal::Account).await };
     let flow = load(&app, &browser, &id).await?;
     let username = match &flow.goal {
@@ -84,9 +89,11 @@ async fn show(
 ) -> Result<Response, PageError> {
     let (application, leads_to) = match &flow.goal {
         Goal::Authorize(request) => {
-            (Some(display_name(app, request).await?.to_string()), Some(request.redirect_uri.as_str()))
+            let uri = request.redirect_uri.as_str();
+            let leads_to = if request.for_policy { LeadsTo::Origin(uri) } else { LeadsTo::Client(uri) };
+            (Some(display_name(app, request).await?.to_string()), leads_to)
         }
-        Goal::Account => (None, None),
+        Goal::Account => (None, LeadsTo::Here),
     };
     let template = SignInPage {
         frame: Frame::of(app),
@@ -96,7 +103,7 @@ async fn show(
         username,
         problem,
     };
-    let mut response = page(status, &template, leads_to)?;
+    let mut response = page(status, &template, &leads_to)?;
     if status == StatusCode::TOO_MANY_REQUESTS {
         response.headers_mut().insert(header::RETRY_AFTER, app.config.limits.window_seconds.into());
     }
@@ -111,7 +118,7 @@ pub async fn post(
 ) -> Result<Response, PageError> {
     let form = Parameters::parse(&body).map_err(|error| PageError::BadRequest(error.to_string()))?;
     let id = form.get("flow").unwrap_or_default();
-    let browser = Browser::of(&app, &headers);
+    let browser = Browser::of(&app, &headers, address);
     if !is_from_us(&app, &headers) || !browser.proves(id, form.get("csrf")) {
         return Err(PageError::BadRequest("This form did not come from our page, or the page is too old.".to_owned()));
     }

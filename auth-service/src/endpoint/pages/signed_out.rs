@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::browser::Browser;
 use super::error::PageError;
-use super::{Frame, page};
+use super::{Frame, LeadsTo, page};
 use crate::app::{App, Shared};
 
 #[derive(Template)]
@@ -25,7 +25,7 @@ struct SignOutPage {
 }
 
 pub async fn get(State(app): State<Shared>) -> Result<Response, PageError> {
-    page(StatusCode::OK, &SignedOutPage { frame: Frame::of(&app) }, None)
+    page(StatusCode::OK, &SignedOutPage { frame: Frame::of(&app) }, &LeadsTo::Here)
 }
 
 /// `back`: the client's registered address, offered as a link for those who stay.
@@ -35,5 +35,5 @@ pub fn ask(app: &App, browser: Browser, back: Option<&str>) -> Result<Response, 
         csrf: browser.form_token("account"),
         back: back.filter(|uri| uri.starts_with("https://") || uri.starts_with("http://")).map(str::to_owned),
     };
-    Ok(browser.answer(page(StatusCode::OK, &template, None)?))
+    Ok(browser.answer(page(StatusCode::OK, &template, &LeadsTo::Here)?))
 }

@@ -22,6 +22,18 @@ fn replicas_are_counted_as_the_server_lists_them() {
     assert_eq!(connected_replicas("role:slave\r\n"), 0);
 }
 
+#[test]
+fn a_server_that_may_forget_is_advised_against() {
+    let evicting = "maxmemory:1000\r\nmaxmemory_policy:allkeys-lru\r\nconnected_slaves:1\r\n";
+    assert_eq!(advice_from(evicting).len(), 2);
+    let fine = "maxmemory:1000\r\nmaxmemory_policy:noeviction\r\nconnected_slaves:1\r\nmin_slaves_good_slaves:1\r\n";
+    assert_eq!(advice_from(fine), Vec::<String>::new());
+    assert_eq!(
+        advice_from("maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\nconnected_slaves:0\r\n"),
+        Vec::<String>::new()
+    );
+}
+
 #[tokio::test]
 async fn an_outage_is_an_error_in_bounded_time_and_over_when_redis_is_back() {
     let Some(mut bench) = redis_single().await else { return };
@@ -192,6 +204,6 @@ async fn a_user_with_the_least_rights_is_enough() {
     store.marks(GRAVE).await.unwrap();
     store.recover().await.unwrap();
     store.take(&key).await.unwrap();
-    store.ping().await.unwrap();
+    store.advice().await.unwrap();
     assert!(store.attempt::<Value>(&store.commands, &cmd("KEYS").arg("*").clone()).await.is_err());
 }
