@@ -16,6 +16,8 @@ use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -48,6 +50,7 @@ pub struct FakeAuth {
     serving: Option<JoinHandle<()>>,
     connections: Arc<Mutex<Vec<JoinHandle<()>>>>,
     drain: Arc<Notify>,
+    tls: Option<tokio_rustls::TlsAcceptor>,
 }
 
 impl FakeAuth {
@@ -55,9 +58,31 @@ impl FakeAuth {
         Self::start_at("127.0.0.1:0".parse().unwrap()).await
     }
 
+    /// With a certificate; `alpn` is what it says to speak.
+    pub async fn start_tls(pki: &Pki, alpn: &[u8]) -> Self {
+        let mut config = rustls::ServerConfig::builder_with_provider(super::endpoint::crypto_provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![pki.certificate.clone()], pki.key.clone_key())
+            .unwrap();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let mut fake = Self::start_at("127.0.0.1:0".parse().unwrap()).await;
+        fake.stop();
+        fake.tls = Some(Arc::new(config).into());
+        fake.serve().await;
+        fake
+    }
+
     pub async fn start_at(address: SocketAddr) -> Self {
-        let mut fake =
-            Self { address, told: Arc::default(), serving: None, connections: Arc::default(), drain: Arc::default() };
+        let mut fake = Self {
+            address,
+            told: Arc::default(),
+            serving: None,
+            connections: Arc::default(),
+            drain: Arc::default(),
+            tls: None,
+        };
         fake.serve().await;
         fake
     }
@@ -84,20 +109,19 @@ impl FakeAuth {
         };
         self.address = listener.local_addr().unwrap();
         let (told, connections, drain) = (self.told.clone(), self.connections.clone(), self.drain.clone());
+        let tls = self.tls.clone();
         self.serving = Some(tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
-                let (told, drain) = (told.clone(), drain.clone());
+                let (told, drain, tls) = (told.clone(), drain.clone(), tls.clone());
                 let connection = tokio::spawn(async move {
-                    let service = service_fn(move |request| answer(told.clone(), request));
-                    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(tcp), service));
-                    let ended = tokio::select! {
-                        ended = &mut connection => Some(ended),
-                        () = drain.notified() => None,
-                    };
-                    if ended.is_none() {
-                        connection.as_mut().graceful_shutdown();
-                        let _ = connection.await;
+                    match tls {
+                        None => converse(tcp, told, drain).await,
+                        // Who does not trust us goes away.
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(tcp).await {
+                                converse(stream, told, drain).await;
+                            }
+                        }
                     }
                 });
                 connections.lock().unwrap().push(connection);
@@ -124,6 +148,44 @@ impl FakeAuth {
 
     pub fn introspections(&self) -> usize {
         self.with(|told| told.introspected.len())
+    }
+}
+
+async fn converse(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    told: Arc<Mutex<Told>>,
+    drain: Arc<Notify>,
+) {
+    let service = service_fn(move |request| answer(told.clone(), request));
+    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+    let ended = tokio::select! {
+        ended = &mut connection => Some(ended),
+        () = drain.notified() => None,
+    };
+    if ended.is_none() {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
+}
+
+/// A CA, and a certificate of its for one name.
+pub struct Pki {
+    pub ca_pem: String,
+    pub certificate: CertificateDer<'static>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Pki {
+    pub fn new(name: &str) -> Self {
+        let ca_key = rcgen::KeyPair::generate().unwrap();
+        let mut ca = rcgen::CertificateParams::default();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+        let issuer = rcgen::Issuer::new(ca, ca_key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let leaf = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        Self { ca_pem, certificate: leaf.der().clone(), key: PrivatePkcs8KeyDer::from(key.serialize_der()).into() }
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::auth_client::fake::Pki;
 
 /// Answers each connection with the next of these, and tells what was asked.
 async fn app(answers: Vec<String>) -> (u16, tokio::task::JoinHandle<Vec<String>>) {
@@ -152,4 +153,26 @@ async fn a_grpc_app_says_whether_it_serves() {
         let result = replay(&probe(port, ProbeAction::Grpc { service: "svc".into() }), None).await;
         assert_eq!(result.is_ok(), good, "{body:?} {grpc_status}: {result:?}");
     }
+}
+
+#[tokio::test]
+async fn an_https_app_is_probed_whatever_its_certificate_says() {
+    let pki = Pki::new("anybody.example");
+    let config = rustls::ServerConfig::builder_with_provider(crate::auth_client::endpoint::crypto_provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![pki.certificate], pki.key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+        let (tcp, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(tcp).await.unwrap();
+        let _ = stream.read(&mut [0; 1024]).await.unwrap();
+        stream.write_all(status(200).as_bytes()).await.unwrap();
+    });
+    let action = ProbeAction::Http { tls: true, path: "/".into(), headers: Vec::new() };
+    assert!(replay(&probe(port, action), None).await.is_ok());
 }
