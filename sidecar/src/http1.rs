@@ -96,6 +96,18 @@ impl Connection {
         .await
     }
 
+    /// The next request often follows at once, and finds everything at hand.
+    async fn wait_a_moment(&mut self) -> bool {
+        self.deadline.allow(&self.worker.deadlines, 0);
+        let Self { stream, worker, deadline, .. } = self;
+        poll_fn(|cx| match stream.poll_read_ready(cx) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending if worker.is_draining() || deadline.has_passed() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
     async fn active(&mut self) -> Next {
         let mut input = Buffer::default();
         let mut output = self.worker.buffers.text();
@@ -124,7 +136,7 @@ impl Connection {
             self.spoke_http1 = true;
             output.clear();
             match Exchange::new(self, input, output).run().await {
-                Ending::KeepAlive if input.is_empty() => return Next::Idle,
+                Ending::KeepAlive if input.is_empty() && !self.wait_a_moment().await => return Next::Idle,
                 Ending::KeepAlive => {}
                 Ending::Linger => {
                     self.linger(input).await;
@@ -170,9 +182,7 @@ impl Connection {
             }
             let Self { stream, worker, deadline, .. } = &mut *self;
             let read = poll_fn(|cx| match input.poll_fill_from_pool(cx, stream, &worker.buffers) {
-                Poll::Pending if deadline.has_passed() || (searched == 0 && worker.is_draining()) => {
-                    Poll::Ready(Err(ErrorKind::TimedOut.into()))
-                }
+                Poll::Pending if searched > 0 && deadline.has_passed() => Poll::Ready(Err(ErrorKind::TimedOut.into())),
                 // Nothing there after all: wait without a buffer.
                 Poll::Pending if searched == 0 => Poll::Ready(Err(ErrorKind::WouldBlock.into())),
                 other => other,

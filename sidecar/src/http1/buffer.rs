@@ -9,18 +9,20 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// Holds most heads, and a head with a small body at once.
 pub const SMALL: usize = 16 << 10;
 /// For bodies: fewer system calls, and still inside the second-level cache.
-pub const LARGE: usize = 64 << 10;
+pub const LARGE: usize = 128 << 10;
 
 #[derive(Default)]
 pub struct Buffer {
     data: Box<[u8]>,
     start: usize,
     end: usize,
+    /// Much is to come: memory is borrowed by the [`LARGE`] piece.
+    large: bool,
 }
 
 impl Buffer {
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { data: vec![0; capacity].into_boxed_slice(), start: 0, end: 0 }
+        Self { data: vec![0; capacity].into_boxed_slice(), start: 0, end: 0, large: false }
     }
 
     pub fn filled(&self) -> &[u8] {
@@ -87,11 +89,11 @@ impl Buffer {
     ) -> Poll<io::Result<usize>> {
         let borrowed = self.capacity() == 0;
         if borrowed {
-            *self = pool.small();
+            self.data = if self.large { pool.large() } else { pool.small() }.data;
         }
         let polled = self.poll_fill(cx, from);
         if borrowed && !matches!(polled, Poll::Ready(Ok(count)) if count > 0) {
-            pool.give_back(std::mem::take(self));
+            self.release(pool);
         }
         polled
     }
@@ -99,7 +101,18 @@ impl Buffer {
     /// Gives the memory back if nothing is in it.
     pub fn release(&mut self, pool: &Buffers) {
         if self.is_empty() && self.capacity() > 0 {
-            pool.give_back(std::mem::take(self));
+            pool.give_back(Self { data: std::mem::take(&mut self.data), ..Self::default() });
+        }
+    }
+
+    /// From now on there is much to come.
+    pub fn expect_much(&mut self, pool: &Buffers) {
+        self.large = true;
+        if self.capacity() == SMALL {
+            let mut larger = pool.large();
+            larger.append(self.filled());
+            larger.large = true;
+            pool.give_back(std::mem::replace(self, larger));
         }
     }
 
@@ -131,8 +144,8 @@ pub struct Buffers {
 const KEPT_TEXT: usize = 8 << 10;
 
 /// More is given back to the allocator.
-const KEPT_SMALL: usize = 64;
-const KEPT_LARGE: usize = 8;
+const KEPT_SMALL: usize = 16;
+const KEPT_LARGE: usize = 4;
 
 impl Buffers {
     pub fn small(&self) -> Buffer {

@@ -263,19 +263,18 @@ impl Relay<'_> {
         W: AsyncWrite + Unpin,
     {
         let mut left = length;
-        if self.reply.is_empty() {
-            // The body often follows its head at once: then both leave together.
-            match fill_now(self.reply, from, &self.limits.worker.buffers).await {
-                Some(Ok(0)) => return Err(UpstreamError::Closed.into()),
-                Some(Err(error)) => return Err(UpstreamError::from(error).into()),
-                Some(Ok(_)) | None => {}
-            }
+        let pool = &self.limits.worker.buffers;
+        let more = left > self.reply.len() as u64;
+        if more && left > SMALL as u64 {
+            self.reply.expect_much(pool);
         }
-        if left > SMALL as u64 {
-            let mut larger = self.limits.worker.buffers.large();
-            larger.append(self.reply.filled());
-            let smaller = std::mem::replace(self.reply, larger);
-            self.limits.worker.buffers.give_back(smaller);
+        // The body often follows its head at once: then both leave together.
+        if more && let Some(read) = fill_now(self.reply, from, pool).await {
+            match read {
+                Ok(0) => return Err(UpstreamError::Closed.into()),
+                Ok(_) => {}
+                Err(error) => return Err(UpstreamError::from(error).into()),
+            }
         }
         loop {
             let count = usize::try_from(left).unwrap_or(usize::MAX).min(self.reply.len());

@@ -99,7 +99,7 @@ impl Deadline {
     }
 
     pub fn progress(&self, all: &Deadlines) {
-        self.entry.at.set(all.now.get() + self.entry.allowance.get());
+        self.entry.at.set((all.now.get() + self.entry.allowance.get()).max(1));
     }
 
     /// The identity's end counts as out of time, from now on or for what lasts.
