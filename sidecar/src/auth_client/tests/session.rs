@@ -1,0 +1,71 @@
+//! Session data, sign-out, use.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn session_data_are_committed_once_or_not_at_all() {
+    let f = Fixture::leased().await;
+    let Ok(Exchanged::Active(identity)) = f.exchange().await else { panic!("not active") };
+    let patch = |key: &str| json!({key: 1}).as_object().unwrap().clone();
+    let commit = |key: &'static str| f.client.commit_session(&f.token, &identity, patch(key));
+    assert_eq!(commit("admin").await, Err(CommitError::NotWritable));
+    assert!(f.fake.with(|told| told.asked.iter().all(|asked| !asked.contains("/session"))), "not even asked");
+
+    let mut changed = active(&f.token, "ann");
+    changed.session_version = 4;
+    let changed = serde_json::to_string(&changed).unwrap();
+    for (status, body, expected) in [
+        (409, "", Err(CommitError::Conflict)),
+        (422, "", Err(CommitError::NotWritable)),
+        (503, "", Err(CommitError::Unavailable)),
+        (200, "{}", Err(CommitError::Unavailable)),
+        (200, r#"{"active":false}"#, Err(CommitError::Gone)),
+        (200, changed.as_str(), Ok(())),
+    ] {
+        let (status, answer) = (StatusCode::from_u16(status).unwrap(), body.to_owned());
+        f.fake.with(|told| {
+            told.script =
+                Some(Box::new(move |path, _| (path == internal_api::SESSION).then(|| respond(status, &answer))));
+        });
+        assert_eq!(commit("cart").await, expected, "{status} {body}");
+    }
+    assert_eq!(f.client.cached(&f.token).unwrap().session_version, 4);
+    let sent = f.fake.with(|told| told.bodies.iter().filter(|(path, _)| path == internal_api::SESSION).count());
+    assert_eq!(sent, 6, "none was sent twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn signing_out_takes_effect_here_before_it_is_confirmed() {
+    let f = Fixture::leased().await;
+    f.exchange().await.unwrap();
+    f.client.sign_out(&f.token, RevokeScope::Session).await.unwrap();
+    assert!(f.client.cached(&f.token).is_none());
+
+    let elsewhere = token(4);
+    f.knows(&elsewhere, "ann");
+    f.client.exchange(&elsewhere, Outage::Deny).await.unwrap();
+    f.exchange().await.unwrap();
+    f.client.sign_out(&f.token, RevokeScope::Everywhere).await.unwrap();
+    assert!(f.client.cached(&elsewhere).is_none());
+
+    f.exchange().await.unwrap();
+    f.fake.with(|told| told.script = Some(Box::new(|_, _| Some(respond(StatusCode::BAD_GATEWAY, "")))));
+    assert_eq!(f.client.sign_out(&f.token, RevokeScope::Session).await, Err(Unavailable));
+    assert!(f.client.cached(&f.token).is_some(), "nobody confirmed anything");
+}
+
+#[tokio::test(start_paused = true)]
+async fn use_of_cached_sessions_is_reported() {
+    let mut f = Fixture::leased().await;
+    f.exchange().await.unwrap();
+    f.pass(5, true).await;
+    f.client.cached(&f.token).unwrap();
+    for _ in 0..14 {
+        f.pass(1, true).await;
+        f.settle().await;
+    }
+    f.until(|f| f.fake.with(|told| !told.usage.is_empty())).await;
+    let report = f.fake.with(|told| told.usage[0].clone());
+    assert_eq!(report.used[0].id, f.token.id());
+    assert!((8..=12).contains(&report.used[0].ago), "{report:?}");
+}
