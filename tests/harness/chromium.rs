@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+
+const DRIVERS: usize = 5;
 
 pub struct Chromium {
     pub client: Client,
@@ -17,21 +19,7 @@ pub struct Chromium {
 
 impl Chromium {
     pub async fn start() -> Result<Self> {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .context("chromedriver")?;
-        let mut lines = BufReader::new(driver.stdout.take().context("no output")?).lines();
-        let port = loop {
-            let line = lines.next_line().await?.context("chromedriver named no port")?;
-            if let Some(port) = line.strip_suffix('.').and_then(|line| line.rsplit_once(" on port ")) {
-                break port.1.to_owned();
-            }
-        };
+        let (driver, port) = driver().await?;
         let flags = [
             "--headless",
             "--no-sandbox",
@@ -64,4 +52,20 @@ impl Chromium {
     pub async fn close(self) -> Result<()> {
         Ok(self.client.close().await?)
     }
+}
+
+/// A driver and its port. It takes a free one for IPv6 and gives up where IPv4 has that one in use, so that another may have more luck.
+async fn driver() -> Result<(Child, String)> {
+    for _ in 0..DRIVERS {
+        let mut command = Command::new("chromedriver");
+        command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut driver = command.spawn().context("chromedriver")?;
+        let mut lines = BufReader::new(driver.stdout.take().context("no output")?).lines();
+        while let Some(line) = lines.next_line().await? {
+            if let Some((_, port)) = line.strip_suffix('.').and_then(|line| line.rsplit_once("successfully on port ")) {
+                return Ok((driver, port.to_owned()));
+            }
+        }
+    }
+    bail!("none of {DRIVERS} drivers came up")
 }

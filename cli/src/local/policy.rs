@@ -61,13 +61,10 @@ fn settings(ports: &Ports) -> Settings {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
 
     fn ports() -> Ports {
-        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        Ports { app: at(1234), auth: at(2), internal: at(3), health: at(4) }
+        Ports::numbered(1234)
     }
 
     fn load_text(spec: &str) -> Result<Compiled> {

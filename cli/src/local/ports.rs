@@ -1,9 +1,10 @@
 //! The ports of this process, all on loopback.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, bail};
+use socket2::{Domain, Socket, Type};
 
 /// Where everything listens
 #[derive(clap::Args)]
@@ -22,16 +23,18 @@ pub(crate) struct PortArguments {
     health: u16,
 }
 
-#[derive(Clone, Copy)]
 pub(crate) struct Ports {
     pub(crate) app: SocketAddr,
     pub(crate) auth: SocketAddr,
     pub(crate) internal: SocketAddr,
     pub(crate) health: SocketAddr,
+    /// Bound and not listening: nobody else is given these ports, and whoever is to listen there still can.
+    _held: Vec<Socket>,
 }
 
 impl PortArguments {
-    /// Finds out which are free before anything is started: listeners that share their port with others would not notice.
+    /// Finds out which are free before anything is started: the sidecar's listeners share their port with whoever else shares it, and
+    /// would not notice.
     pub(crate) fn settle(&self) -> Result<Ports> {
         let wanted = [
             ("--app-port", self.app),
@@ -39,20 +42,68 @@ impl PortArguments {
             ("--internal-port", self.internal),
             ("--health-port", self.health),
         ];
-        // Held until all are known, so that no two get the same.
-        let held = wanted.into_iter().map(|(flag, port)| hold(flag, port)).collect::<Result<Vec<_>>>()?;
-        let mut addresses = held.iter().map(TcpListener::local_addr);
-        let mut next = || addresses.next().context("as many addresses as listeners")?.map_err(anyhow::Error::from);
-        Ok(Ports { app: next()?, auth: next()?, internal: next()?, health: next()? })
+        let mut held = Vec::new();
+        let mut settle = |(flag, port): (&str, u16)| -> Result<SocketAddr> {
+            let socket = match hold(port) {
+                Ok(socket) => socket,
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                    bail!("port {port} is in use: choose another with {flag}, where 0 takes any free one")
+                }
+                Err(error) => return Err(error).with_context(|| format!("{flag} {port}")),
+            };
+            let address = socket.local_addr()?.as_socket().context("an internet address")?;
+            held.push(socket);
+            Ok(address)
+        };
+        let [app, auth, internal, health] = wanted.map(&mut settle);
+        Ok(Ports { app: app?, auth: auth?, internal: internal?, health: health?, _held: held })
     }
 }
 
-fn hold(flag: &str, port: u16) -> Result<TcpListener> {
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        Ok(listener) => Ok(listener),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            bail!("port {port} is in use: choose another with {flag}, where 0 takes any free one")
-        }
-        Err(error) => Err(error).with_context(|| format!("{flag} {port}")),
+fn hold(port: u16) -> io::Result<Socket> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    if port != 0 {
+        // Fails where anybody listens, however willing to share.
+        drop(TcpListener::bind(address)?);
+    }
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    // Linux: two sockets with this option may bind one port while none of them listens; for port 0 it gives out free ones only.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+impl Ports {
+    /// For tests that listen nowhere.
+    pub(crate) fn numbered(app: u16) -> Self {
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self { app: at(app), auth: at(2), internal: at(3), health: at(4), _held: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any() -> PortArguments {
+        PortArguments { app: 0, auth: 0, internal: 0, health: 0 }
+    }
+
+    #[test]
+    fn settled_ports_differ_and_can_be_listened_on() {
+        let (one, two) = (any().settle().unwrap(), any().settle().unwrap());
+        let all = [one.app, one.auth, one.internal, one.health, two.app, two.auth, two.internal, two.health];
+        let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+        let _listening: Vec<_> = all.iter().map(|address| TcpListener::bind(address).unwrap()).collect();
+    }
+
+    #[test]
+    fn a_port_on_which_somebody_listens_is_refused_by_its_flag() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let refused = PortArguments { auth: port, ..any() }.settle().err().unwrap().to_string();
+        assert!(refused.contains("--auth-port") && refused.contains(&port.to_string()), "{refused}");
     }
 }
