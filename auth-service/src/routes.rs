@@ -1,5 +1,7 @@
 //! URL → endpoint: one table for each port.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -16,6 +18,8 @@ use crate::endpoint::{admin, health, internal, oauth, pages};
 const PUBLIC_BODY: usize = 64 << 10;
 /// Usage reports come in batches.
 const INTERNAL_BODY: usize = 1 << 20;
+/// Longer than a receipt may be waited for.
+const ANSWER_WITHIN: Duration = Duration::from_secs(45);
 
 pub fn public(app: Shared) -> Router {
     Router::new()
@@ -37,7 +41,7 @@ pub fn public(app: Shared) -> Router {
         .route("/.well-known/openid-configuration", get(oauth::discovery::metadata))
         .route("/", get(home))
         .layer(from_fn_with_state(Shared::clone(&app), pages::error::render))
-        .layer(from_fn_with_state(Shared::clone(&app), security_headers))
+        .layer(from_fn_with_state(Shared::clone(&app), frame))
         .layer(DefaultBodyLimit::max(PUBLIC_BODY))
         .with_state(app)
 }
@@ -60,7 +64,7 @@ pub fn internal(app: Shared) -> Router {
         )
         .nest("/admin/v1", administration())
         .fallback(nothing_here)
-        .layer(from_fn_with_state(Shared::clone(&app), security_headers))
+        .layer(from_fn_with_state(Shared::clone(&app), frame))
         .layer(DefaultBodyLimit::max(INTERNAL_BODY))
         .with_state(app)
 }
@@ -97,8 +101,10 @@ async fn nothing_here() -> Response {
     problem(StatusCode::NOT_FOUND, "not found", None)
 }
 
-async fn security_headers(State(app): State<Shared>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+async fn frame(State(app): State<Shared>, request: Request, next: Next) -> Response {
+    // A body that trickles in must not keep anything busy. Event streams are answered at once; what follows is not counted.
+    let answered = tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await;
+    let mut response = answered.unwrap_or_else(|_| problem(StatusCode::REQUEST_TIMEOUT, "too slow", None));
     let headers = response.headers_mut();
     let fixed = [
         ("x-content-type-options", "nosniff"),

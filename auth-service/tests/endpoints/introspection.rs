@@ -32,7 +32,8 @@ impl Bench {
             .client(json!({"client_id": format!("robot-{}", audience.replace('/', "-")), "grant_types": ["client_credentials"],
                 "scopes": ["orders"], "audiences": [audience]}))
             .await;
-        let form = [("grant_type", "client_credentials"), ("client_id", &id), ("client_secret", &secret)];
+        let form =
+            [("grant_type", "client_credentials"), ("client_id", &id), ("client_secret", &secret), ("scope", "orders")];
         let answer = self.service.send(Method::POST, &self.service.public("/oauth2/token"), &[], encode(&form)).await;
         answer.expect(200).json()["access_token"].as_str().unwrap().to_owned()
     }

@@ -152,3 +152,15 @@ async fn signing_in_again_replaces_the_session_and_keeps_what_apps_stored() {
     assert_eq!(service.introspect(&before, "shop/web").await["active"], false);
     assert_eq!(service.introspect(&after, "shop/web").await["session"], json!({"cart": ["x"]}));
 }
+
+#[tokio::test]
+async fn a_demand_that_no_sign_in_here_meets_is_told_and_not_repeated() {
+    let service = shop().await;
+    let mut browser = Browser::default();
+    service.sign_in_at(&mut browser, "shop/web", SHOP, "ann").await;
+    let url = service.push("shop/web", SHOP, &[("acr_values", "mfa")]).await;
+    let page = browser.get(&service, &url).await.expect(403);
+    assert!(page.body.contains("stronger sign-in"));
+    let url = service.push("shop/web", SHOP, &[("acr_values", "mfa pwd")]).await;
+    assert!(browser.get(&service, &url).await.expect(303).location_parameter("code").is_some());
+}

@@ -32,8 +32,9 @@ pub async fn push(
         crate::audit::record("par.foreign-origin", caller.name(), &body.client_id, &body.redirect_uri);
         return refuse("redirect_uri: <origin>/.cloakroom/callback of an origin in spec.origins");
     }
-    if !is_origin_form(&body.return_to) || body.state.is_empty() || body.state.len() > 512 {
-        return refuse("return_to is a path on the same origin, and state is 1 to 512 bytes");
+    let acr_fits = body.acr_values.as_ref().is_none_or(|values| values.len() <= 256);
+    if !is_origin_form(&body.return_to) || body.state.is_empty() || body.state.len() > 512 || !acr_fits {
+        return refuse("return_to is a path on the same origin, state is 1 to 512 bytes, acr_values at most 256");
     }
     let id = app.random.secret();
     let request = AuthorizationRequest {

@@ -28,6 +28,9 @@ use crate::record::session::{Session, Terms};
 use crate::record::{consent as consents, user};
 use crate::registry::terms;
 
+/// How people can sign in.
+pub const SUPPORTED_ACR: [&str; 1] = ["pwd"];
+
 pub const REQUEST_URI_PREFIX: &str = "urn:ietf:params:oauth:request_uri:";
 
 /// RFC 6749 §4.1.2.1 and OpenID Connect Core §3.1.2.6: an error that the client is told.
@@ -199,6 +202,9 @@ pub async fn proceed(
     fresh: bool,
 ) -> Result<Response, PageError> {
     let session = session.filter(|session| fresh || is_recent_enough(app, &request, session));
+    if let Some(sentence) = beyond_reach(&request) {
+        return Err(PageError::Forbidden(sentence));
+    }
     let Some(session) = session else {
         if request.prompt.none {
             return Ok(refuse(app, &request.redirect_uri, request.state.as_deref(), Refusal::LoginRequired));
@@ -212,6 +218,13 @@ pub async fn proceed(
         return consent::begin(app, browser, request).await;
     }
     answer(app, browser, &request, &session).await
+}
+
+/// A policy that demands what no sign-in here can give: said at once, instead of sending the browser to and fro.
+fn beyond_reach(request: &AuthorizationRequest) -> Option<&'static str> {
+    let demanded = request.acr_values.as_deref().filter(|_| request.for_policy)?;
+    let met = demanded.split(' ').any(|acr| SUPPORTED_ACR.contains(&acr));
+    (!met).then_some("This page asks for a stronger sign-in than is set up here.")
 }
 
 /// Whether the sign-in counts for what is asked: the policy's own idle and absolute time, `max_age`, `prompt=login`.

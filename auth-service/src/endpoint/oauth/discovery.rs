@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use serde_json::json;
 
+use super::authorize::SUPPORTED_ACR;
 use crate::app::Shared;
 use crate::keys::Algorithm;
 
@@ -40,7 +41,7 @@ pub async fn metadata(State(app): State<Shared>) -> Response {
             "iss", "sub", "aud", "exp", "iat", "auth_time", "acr", "amr", "sid", "nonce", "at_hash",
             "name", "preferred_username", "email", "email_verified", "roles", "groups",
         ],
-        "acr_values_supported": ["pwd"],
+        "acr_values_supported": SUPPORTED_ACR,
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "authorization_response_iss_parameter_supported": true,
         "request_parameter_supported": false,
