@@ -1,8 +1,8 @@
 //! The opaque token outside, the JWT inside.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use cloakroom_tests::local::{Local, client};
 use cloakroom_tests::{jwt_in, opaque_token_in, python};
 use reqwest::StatusCode;
@@ -72,22 +72,19 @@ async fn the_jwt_never_reaches_the_client_even_where_the_app_hands_it_out() -> R
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_refused_at_once() -> Result<()> {
+async fn a_revoked_token_is_refused_from_the_revocations_answer_on() -> Result<()> {
     let local = Local::start().await?;
     let mut took = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..20 {
         let token = local.access_token(None).await?;
         local.echo(&token).await?;
-        local.revoke(&token).await?;
         let start = Instant::now();
-        while local.http.get(local.app("/echo")).bearer_auth(&token).send().await?.status() != StatusCode::UNAUTHORIZED
-        {
-            ensure!(start.elapsed() < Duration::from_secs(1), "still honoured after a second");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        local.revoke(&token).await?;
         took.push(start.elapsed());
+        let refused = local.http.get(local.app("/echo")).bearer_auth(&token).send().await?;
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
     }
-    println!("from the revocation's answer to the refusal: {took:?}");
+    println!("a revocation's answer, every sidecar's receipt included, took {took:?}");
     Ok(())
 }
 

@@ -8,9 +8,13 @@ use http::{HeaderMap, StatusCode};
 use super::client_auth::authenticate;
 use super::error::OAuthError;
 use crate::app::Shared;
+use crate::endpoint::internal::revoke::receipt_for;
 use crate::form::Parameters;
 use crate::record::grant::{self, Presented};
 use crate::record::hash::StoredHash;
+
+/// Who gives a token back may count on it: the answer comes once every connected sidecar has dropped it, or after so long.
+const RECEIPT_MILLIS: u64 = 500;
 
 pub async fn revoke(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<StatusCode, OAuthError> {
     let form = Parameters::parse(&body).map_err(|error| OAuthError::InvalidRequest(error.to_string()))?;
@@ -29,7 +33,9 @@ pub async fn revoke(State(app): State<Shared>, headers: HeaderMap, body: Bytes) 
     };
     if known && grant.facts.client_id == client.client_id {
         crate::audit::record("revoke", &client.client_id, &grant.facts.sub, grant.id);
-        crate::revoke::record(&app, grant.id).await?;
+        let ended = crate::revoke::record(&app, grant.id).await?;
+        // It is revoked, whatever is known about the sidecars.
+        let _ = receipt_for(&app, &ended, RECEIPT_MILLIS).await;
     }
     Ok(StatusCode::OK)
 }
