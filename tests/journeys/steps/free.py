@@ -19,8 +19,7 @@ def the_apps(world, report):
         for kind in ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings"):
             eventually(10, lambda: "cloakroom" not in cluster.kubectl("get", kind, "-o", "name"), f"no {kind}", every=0.5)  # noqa: B023
         for namespace in (SHOP, WIKI):
-            left = cluster.kubectl("get", "configmaps,secrets", "-n", namespace, "-o", "name").split()
-            expect(not [name for name in left if "cloakroom" in name], f"left in {namespace}: {left}")
+            eventually(15, lambda: not ours(namespace), f"nothing of ours in {namespace}", every=0.5)  # noqa: B023
     with report.check("the apps answer everyone again"):
         for url in ("http://shop.journey.test/orders/1", "http://wiki.localhost/pages/1"):
             equal(eventually(10, lambda: world.http(url), "an answer").status, 200, url)  # noqa: B023
@@ -29,6 +28,11 @@ def the_apps(world, report):
         expect(not world.prober.failures, lambda: f"{len(world.prober.failures)} of {asked}: {world.prober.failures[:8]}")
         expect(asked > 1000, f"only {asked} requests were made")
         print(f"        {asked} requests", flush=True)
+
+
+def ours(namespace):
+    names = cluster.kubectl("get", "configmaps,secrets", "-n", namespace, "-o", "name").split()
+    return [name for name in names if "cloakroom" in name]
 
 
 def free(namespace, app, count):
