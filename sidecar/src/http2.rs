@@ -25,9 +25,9 @@ use crate::http1::Connection;
 use crate::http1::buffer::Buffer;
 use crate::local_response::LocalResponse;
 use crate::request::forward::Peer;
-use crate::request::gate::{Gate, Reading, Step};
+use crate::request::gate::{Gate, Reading, Step, turn_away};
 use crate::request::head::Protocol;
-use crate::request::rescue::{self, Failure, Manner};
+use crate::request::rescue::Failure;
 use crate::worker::Worker;
 use body::ReplyBody;
 pub use grpc::Channels;
@@ -135,7 +135,7 @@ async fn answer(session: Rc<Session>, request: http::Request<Incoming>) -> Resul
 async fn route(session: &Rc<Session>, parts: &http::request::Parts, body: Incoming) -> Response {
     let worker = &session.worker;
     let Some(policy) = worker.policy() else {
-        return refuse(session, &Failure::NoPolicy);
+        return local(turn_away(worker, &session.peer, &Failure::NoPolicy));
     };
     let mut answer: Option<Result<Exchanged, _>> = None;
     loop {
@@ -170,12 +170,6 @@ async fn route(session: &Rc<Session>, parts: &http::request::Parts, body: Incomi
             }
         }
     }
-}
-
-fn refuse(session: &Session, failure: &Failure) -> Response {
-    let decision_id = session.worker.new_decision();
-    session.worker.runtime.metrics.requests.of(rescue::outcome(failure)).inc();
-    local(rescue::respond(failure, Manner::default(), "", &decision_id))
 }
 
 fn local(response: LocalResponse) -> Response {

@@ -19,9 +19,9 @@ use crate::config::Policy;
 use crate::local_response::LocalResponse;
 use crate::request::Answer;
 use crate::request::forward::Framing;
-use crate::request::gate::{Forwarding, Gate, Reading, Step};
+use crate::request::gate::{Forwarding, Gate, Reading, Step, turn_away};
 use crate::request::head::Protocol;
-use crate::request::rescue::{self, Failure, Manner};
+use crate::request::rescue::Failure;
 use crate::upgrade;
 use crate::upstream::{self, Upstream, UpstreamError};
 
@@ -143,8 +143,9 @@ impl<'e> Exchange<'e> {
             let Connection { worker, deadline, stream, app_port, peer, .. } = &mut *self.connection;
             let limits = Limits { worker, deadline };
             let body = &self.input.filled()[..length];
-            let done = Cell::new(true);
             let sent = write_both(&mut upstream.stream, &forwarding.head, body, limits).await;
+            // An app that was told half of a request must never be told another on that connection.
+            let done = Cell::new(sent.is_ok());
             self.input.release(&worker.buffers);
             let mut relay = Relay { limits, forwarding, reply, silent: true, request_done: &done, peer };
             // A failed write does not mean that there is no answer: apps refuse and close.
@@ -161,7 +162,7 @@ impl<'e> Exchange<'e> {
             self.input.consume(length);
             self.output.clear();
             let relayed = relay.run(&mut upstream.stream, stream, self.output).await?;
-            return Ok(relayed.settle(upstream, worker, *app_port, true));
+            return Ok(relayed.settle(upstream, worker, *app_port, done.get()));
         }
     }
 
@@ -223,9 +224,8 @@ impl<'e> Exchange<'e> {
     }
 
     async fn refuse_all(&mut self, failure: &Failure) -> Ending {
-        let decision_id = self.connection.worker.new_decision();
-        self.connection.worker.runtime.metrics.requests.of(rescue::outcome(failure)).inc();
-        self.say_last(&rescue::respond(failure, Manner::default(), "", &decision_id)).await
+        let response = turn_away(&self.connection.worker, &self.connection.peer, failure);
+        self.say_last(&response).await
     }
 
     async fn say_last(&mut self, response: &LocalResponse) -> Ending {

@@ -196,13 +196,8 @@ impl Gate<'_> {
     }
 
     fn log(self, failure: &Failure, decision_id: &str, method: &str, path: &str, identity: Option<&Identity>) {
-        self.write_log(
-            method,
-            path,
-            decision_id,
-            identity,
-            access_log::Outcome::Denied(failure, rescue::status(failure)),
-        );
+        let outcome = access_log::Outcome::Denied(failure, rescue::status(failure));
+        self.write_log(method, path, decision_id, identity, outcome);
     }
 
     fn write_log(
@@ -213,15 +208,20 @@ impl Gate<'_> {
         identity: Option<&Identity>,
         outcome: access_log::Outcome<'_>,
     ) {
-        self.worker.log.borrow_mut().write(&Entry {
-            decision_id,
-            method,
-            path,
-            client: &self.peer.text,
-            session: identity.map(|identity| identity.id.as_str()),
-            outcome,
-        });
+        let session = identity.map(|identity| identity.id.as_str());
+        let client = &self.peer.text;
+        self.worker.log.borrow_mut().write(&Entry { decision_id, method, path, client, session, outcome });
     }
+}
+
+/// The answer to what never became a request, or came before any policy.
+pub fn turn_away(worker: &Worker, peer: &Peer, failure: &Failure) -> LocalResponse {
+    let decision_id = &worker.new_decision();
+    let outcome = access_log::Outcome::Denied(failure, rescue::status(failure));
+    let client = &peer.text;
+    worker.log.borrow_mut().write(&Entry { decision_id, method: "", path: "", client, session: None, outcome });
+    worker.runtime.metrics.requests.of(rescue::outcome(failure)).inc();
+    rescue::respond(failure, Manner::default(), "", decision_id)
 }
 
 /// gRPC needs trailers, and so HTTP/2 all the way.

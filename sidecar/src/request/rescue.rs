@@ -28,8 +28,6 @@ pub enum Failure {
     Unavailable(#[from] Unavailable),
     #[error("no policy is in force yet")]
     NoPolicy,
-    #[error("the sidecar is at its limit of {0}")]
-    Overloaded(&'static str),
     #[error("{0}")]
     Upstream(#[from] UpstreamError),
     #[error("{0}")]
@@ -149,7 +147,6 @@ fn face(failure: &Failure) -> Face {
             plain(StatusCode::SERVICE_UNAVAILABLE, 14, "Sign-in is being checked elsewhere and does not answer")
         }
         Failure::NoPolicy => plain(StatusCode::SERVICE_UNAVAILABLE, 14, "Not ready yet"),
-        Failure::Overloaded(_) => plain(StatusCode::SERVICE_UNAVAILABLE, 8, "Too busy"),
         Failure::Upstream(error) => match error {
             UpstreamError::Connect(_) | UpstreamError::Closed | UpstreamError::Invalid(_) | UpstreamError::Io(_) => {
                 plain(StatusCode::BAD_GATEWAY, 14, "The application did not answer")
