@@ -68,26 +68,40 @@ impl Hub {
     }
 
     /// Reads the stream for as long as the process lives.
-    pub async fn run(&self, store: &dyn Store, registry: &Registry, clock: &Clock) {
+    ///
+    /// A heartbeat says that nothing can have been revoked without our knowing. Reading alone does not prove that: a primary that was cut
+    /// off and replaced still answers, with nothing new. So each beat needs a write, which such a primary refuses (`min-replicas-to-write`).
+    pub async fn run(&self, store: &dyn Store, registry: &Registry, replica: &str, clock: &Clock) {
         let mut position = None;
         let mut sure = true;
+        let mut silent = false;
         let mut next_beat = Instant::now();
         loop {
             let step = self.step(store, registry, &mut position, &mut sure, next_beat).await;
-            match step {
-                Ok(last) => {
+            let beat = match step {
+                Ok(last) if Instant::now() >= next_beat => {
                     let at = clock.millis();
+                    receipt::publish_mark(self, store, replica, clock).await.map(|()| Some((at, last)))
+                }
+                Ok(_) => Ok(None),
+                Err(error) => {
+                    sure = false;
+                    Err(error)
+                }
+            };
+            match beat {
+                Ok(None) => {}
+                Ok(Some((at, last))) => {
+                    silent = false;
                     self.touched.send_replace(at);
-                    if Instant::now() >= next_beat {
-                        next_beat = Instant::now() + Duration::from_secs(HEARTBEAT_SECONDS);
-                        self.send(Signal::Heartbeat { at, last });
-                    }
+                    next_beat = Instant::now() + Duration::from_secs(HEARTBEAT_SECONDS);
+                    self.send(Signal::Heartbeat { at, last });
                 }
                 Err(error) => {
-                    if sure {
-                        tracing::warn!(%error, "the event stream cannot be read; sidecars get no heartbeat until it can");
+                    if !silent {
+                        tracing::warn!(%error, "out of touch with the store; sidecars get no heartbeat until that is over");
                     }
-                    sure = false;
+                    silent = true;
                     tokio::time::sleep(RETRY).await;
                 }
             }

@@ -71,7 +71,7 @@ impl Parts {
     }
 }
 
-/// The service at work. Dropping it leaves it running; [`Running::stop`] ends it.
+/// The service at work. [`Running::stop`] ends it in good order, dropping it ends it at once.
 pub struct Running {
     pub public_addr: SocketAddr,
     pub internal_addr: SocketAddr,
@@ -197,9 +197,9 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
 
 fn spawn_upkeep(tasks: &mut JoinSet<()>, app: &Shared) {
     let hub = Arc::clone(app);
-    tasks.spawn(async move { hub.hub.run(hub.store(), &hub.registry, &hub.clock).await });
+    tasks.spawn(async move { hub.hub.run(hub.store(), &hub.registry, &hub.replica, &hub.clock).await });
     let marks = Arc::clone(app);
-    tasks.spawn(async move { receipt::publish_marks(&marks.hub, marks.store(), &marks.replica, &marks.clock).await });
+    tasks.spawn(async move { receipt::publish_changes(&marks.hub, marks.store(), &marks.replica, &marks.clock).await });
     let keys = Arc::clone(app);
     tasks.spawn(async move { keep_keys(&keys).await });
     let recovery = Arc::clone(app);

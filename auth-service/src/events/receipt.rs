@@ -17,20 +17,18 @@ const MARK_AGE: Duration = Duration::from_secs(LEASE_SECONDS + 1);
 const GATHER: Duration = Duration::from_millis(10);
 const POLL: Duration = Duration::from_millis(25);
 
-/// Publishes this replica's mark each second, and soon after each change.
-pub async fn publish_marks(hub: &Hub, store: &dyn Store, replica: &str, clock: &Clock) {
-    let mut last_total = 0;
+/// Publishes this replica's mark soon after each change; with each heartbeat it is published anyway.
+pub async fn publish_changes(hub: &Hub, store: &dyn Store, replica: &str, clock: &Clock) {
     loop {
-        let total = hub.sidecars.mark(clock.millis()).total();
-        // A replica without sidecars has nothing to say; one that had some says so once more.
-        if total + last_total > 0 && publish_mark(hub, store, replica, clock).await.is_ok() {
-            last_total = total;
-        }
-        let waited = tokio::time::timeout(Duration::from_secs(1), hub.sidecars.changed.notified()).await;
-        if waited.is_ok() {
-            tokio::time::sleep(GATHER).await;
-        } else if last_total > 0 {
-            gather_strays(hub, store).await;
+        match tokio::time::timeout(Duration::from_secs(1), hub.sidecars.changed.notified()).await {
+            Ok(()) => {
+                tokio::time::sleep(GATHER).await;
+                if let Err(error) = publish_mark(hub, store, replica, clock).await {
+                    tracing::debug!(%error, "acknowledgements are published with the next heartbeat");
+                }
+            }
+            Err(_) if hub.sidecars.connected() > 0 => gather_strays(hub, store).await,
+            Err(_) => {}
         }
     }
 }

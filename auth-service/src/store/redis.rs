@@ -4,6 +4,7 @@
 //! the event stream.
 
 mod connect;
+mod info;
 mod scripts;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::config::RedisConfig;
 use connect::{Connection, Line, Verdict, judge};
+use info::{advice_from, connected_replicas};
 use scripts::Script;
 
 /// An ordinary command that takes longer has failed.
@@ -233,26 +235,6 @@ fn fewer(one: Option<u64>, other: Option<u64>) -> Option<u64> {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     }
-}
-
-fn connected_replicas(info: &str) -> u64 {
-    let line = info.lines().find_map(|line| line.strip_prefix("connected_slaves:"));
-    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
-}
-
-fn advice_from(info: &str) -> Vec<String> {
-    let value = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-    let mut advice = Vec::new();
-    if value("maxmemory").is_some_and(|limit| limit != "0") && value("maxmemory_policy") != Some("noeviction") {
-        advice.push("set maxmemory-policy noeviction: an evicted session signs somebody out".to_owned());
-    }
-    if connected_replicas(info) > 0 && value("min_slaves_good_slaves").is_none() {
-        advice.push(
-            "set min-replicas-to-write 1: a primary cut off from its replicas takes writes that a failover forgets"
-                .to_owned(),
-        );
-    }
-    advice
 }
 
 fn parse_id(id: &str) -> Result<EventId, StoreError> {

@@ -151,3 +151,68 @@ async fn redis_going_away_signs_nobody_out_and_needs_no_restart() {
     let active = service.introspect(&token, "shop/web").await;
     crate::harness::verify(&service, active["jwt"].as_str().unwrap(), "shop/web").await;
 }
+
+/// What the server has been asked since the last look, by command.
+async fn commands(redis: &Redis) -> std::collections::HashMap<String, u64> {
+    let url = format!("redis://127.0.0.1:{}", redis.port);
+    let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let info: String = redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await.unwrap();
+    let () = redis::cmd("CONFIG").arg("RESETSTAT").query_async(&mut connection).await.unwrap();
+    let calls = info.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        Some((name.to_owned(), rest.split_once(',')?.0.parse().ok()?))
+    });
+    calls.collect()
+}
+
+#[tokio::test]
+async fn an_introspection_costs_one_round_trip_and_junk_none() {
+    let Some(redis) = Redis::start(free_port()) else { return };
+    let service = replica(&redis, 1).await;
+    service.register_policy("shop/web", SHOP).await.expect(200);
+    service.create_user("ann").await;
+    let token = service.sign_in_at(&mut Browser::default(), "shop/web", SHOP, "ann").await;
+    commands(&redis).await;
+    for _ in 0..50 {
+        assert_eq!(service.introspect(&token, "shop/web").await["active"], true);
+        assert_eq!(service.introspect("cs_junk", "shop/web").await["active"], false);
+    }
+    let asked = commands(&redis).await;
+    assert_eq!(asked.get("hmget"), Some(&50), "{asked:?}");
+    // Upkeep goes on beside it: the stream, the registry, the keys.
+    let others: u64 = ["hgetall", "hget", "get", "hset", "evalsha"].iter().filter_map(|name| asked.get(*name)).sum();
+    assert!(others < 25, "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_primary_that_takes_no_writes_earns_no_heartbeat() {
+    use http_body_util::BodyExt;
+    let Some(redis) = Redis::start(free_port()) else { return };
+    let service = replica(&redis, 1).await;
+    let mut admin = redis::Client::open(format!("redis://127.0.0.1:{}", redis.port))
+        .unwrap()
+        .get_multiplexed_async_connection()
+        .await
+        .unwrap();
+    let mut replicas_needed = async |count: u8| {
+        let () = redis::cmd("CONFIG")
+            .arg("SET")
+            .arg("min-replicas-to-write")
+            .arg(count)
+            .query_async(&mut admin)
+            .await
+            .unwrap();
+    };
+    let authorization = service.workload("shop");
+    let url = service.internal("/internal/v1/events?sidecar=a");
+    let mut body = service.open(Method::GET, &url, &[("authorization", &authorization)], "").await.into_body();
+    let mut silent_for =
+        async |limit: u64| tokio::time::timeout(Duration::from_millis(limit), body.frame()).await.is_err();
+    assert!(!silent_for(2000).await && !silent_for(2000).await);
+    replicas_needed(1).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    while !silent_for(100).await {}
+    assert!(silent_for(2500).await, "it answers reads, and may have been replaced");
+    replicas_needed(0).await;
+    assert!(!silent_for(3000).await);
+}

@@ -16,24 +16,6 @@ fn fields() -> Vec<(String, String)> {
     vec![("s".to_owned(), "1".to_owned())]
 }
 
-#[test]
-fn replicas_are_counted_as_the_server_lists_them() {
-    assert_eq!(connected_replicas("# Replication\r\nrole:master\r\nconnected_slaves:2\r\n"), 2);
-    assert_eq!(connected_replicas("role:slave\r\n"), 0);
-}
-
-#[test]
-fn a_server_that_may_forget_is_advised_against() {
-    let evicting = "maxmemory:1000\r\nmaxmemory_policy:allkeys-lru\r\nconnected_slaves:1\r\n";
-    assert_eq!(advice_from(evicting).len(), 2);
-    let fine = "maxmemory:1000\r\nmaxmemory_policy:noeviction\r\nconnected_slaves:1\r\nmin_slaves_good_slaves:1\r\n";
-    assert_eq!(advice_from(fine), Vec::<String>::new());
-    assert_eq!(
-        advice_from("maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\nconnected_slaves:0\r\n"),
-        Vec::<String>::new()
-    );
-}
-
 #[tokio::test]
 async fn an_outage_is_an_error_in_bounded_time_and_over_when_redis_is_back() {
     let Some(mut bench) = redis_single().await else { return };
