@@ -197,7 +197,8 @@ fn validate(mut wanted: PolicyRegistration) -> Result<PolicyRegistration, Regist
 pub fn canonical_origin(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let host = url.host_str()?;
-    let local = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+    // RFC 6761 section 6.3: names under localhost are this machine too, to browsers as well.
+    let local = matches!(host, "localhost" | "127.0.0.1" | "[::1]") || host.ends_with(".localhost");
     let named = host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-[]:".contains(&b));
     let scheme_fits = url.scheme() == "https" || (url.scheme() == "http" && local);
     let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
@@ -275,6 +276,7 @@ mod tests {
             ("https://shop.example.com:8443/", "https://shop.example.com:8443"),
             ("http://localhost:8000", "http://localhost:8000"),
             ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+            ("http://wiki.localhost", "http://wiki.localhost"),
         ] {
             assert_eq!(canonical_origin(text).as_deref(), Some(canonical), "{text}");
         }
@@ -291,6 +293,7 @@ mod tests {
             "https:\\\\shop.example.com",
             "https://*.example.com",
             "http://localhost.evil.example",
+            "http://evillocalhost",
             " https://shop.example.com",
             "https://shop.example.com\t",
             "https://shop.ex\nample.com",

@@ -42,6 +42,18 @@ class Prober:
         with self._lock:
             return [failure for failure in self.failures if failure[0] >= moment]
 
+    def summary(self):
+        """The failures, those of one kind in a row told as one."""
+        lines = []
+        for moment, name, what in self.failures:
+            kind = f"{name}: {what.split(': ', 1)[1]}"
+            if lines and lines[-1][0] == kind:
+                lines[-1][2:] = [moment, lines[-1][3] + 1]
+            else:
+                lines.append([kind, moment, moment, 1])
+        told = [f"{time.strftime('%H:%M:%S', time.gmtime(first))} to {time.strftime('%H:%M:%S', time.gmtime(last))} UTC, {count} times: {kind}" for kind, first, last, count in lines]
+        return f"{len(self.failures)} of {sum(self.asked.values())} requests failed\n" + "\n".join(told[:20])
+
     def _probe(self, name):
         while not self._stop.wait(self._every):
             began = time.time()

@@ -74,8 +74,9 @@ class World:
         return [(pod["status"]["podIP"], 8080) for pod in cluster.pods(namespace, app)]
 
     def shop(self, path, at=None, headers=(), **options):
-        """A request to the shop as it arrives from the load balancer in front, which has ended TLS."""
-        return self.http("http://shop.journey.test" + path, at=at, headers=headers, **options)
+        """A request to the shop as it arrives from the proxy in front, which has ended TLS."""
+        given = list(headers.items() if isinstance(headers, dict) else headers)
+        return self.http("http://shop.journey.test" + path, at=at, headers=[("X-Forwarded-Proto", "https"), *given], **options)
 
     def signed_in(self, path, at=None, headers=(), **options):
         return self.shop(path, at=at, headers=[("Cookie", f"__Host-cloakroom={self.cookie}"), *headers], **options)

@@ -25,7 +25,7 @@ def the_apps(world, report):
             equal(eventually(10, lambda: world.http(url), "an answer").status, 200, url)  # noqa: B023
     with report.check("the apps were never down, from the first request to the last"):
         asked = sum(world.prober.asked.values())
-        expect(not world.prober.failures, lambda: f"{len(world.prober.failures)} of {asked}: {world.prober.failures[:8]}")
+        expect(not world.prober.failures, world.prober.summary)
         expect(asked > 1000, f"only {asked} requests were made")
         print(f"        {asked} requests", flush=True)
 

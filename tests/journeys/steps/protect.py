@@ -41,7 +41,7 @@ def running_apps(world, report):
         expect(not world.prober.since(moment), lambda: world.prober.since(moment)[:3])
 
     with report.check("running Deployments were restarted, and the apps were never down meanwhile"):
-        expect(not world.prober.failures, lambda: f"{len(world.prober.failures)} of {world.prober.asked}: {world.prober.failures[:5]}")
+        expect(not world.prober.failures, world.prober.summary)
         for namespace, app in ((SHOP, "shop"), (WIKI, "wiki")):
             for pod in cluster.pods(namespace, app):
                 expect(cluster.sidecar(pod), f"{pod['metadata']['name']} has no sidecar")
