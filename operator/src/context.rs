@@ -1,6 +1,6 @@
 //! What every part of the controller works with.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::jiff::Timestamp;
@@ -36,7 +36,7 @@ pub struct Memory {
     /// Failures in a row, by policy.
     pub failures: HashMap<String, u32>,
     /// Images that had to be taken back.
-    pub failed_images: Vec<String>,
+    pub failed_images: BTreeSet<String>,
 }
 
 impl Context {

@@ -13,7 +13,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::{DeleteParams, ListParams};
-use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::controller::{Action, Config, Controller, Error};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
@@ -66,11 +66,15 @@ pub(crate) async fn run(context: Arc<Context>, end: impl Future<Output = ()> + S
     controller
         .run(reconcile, retry, context)
         .for_each(|result| {
-            let outcome = if result.is_ok() { "done" } else { "failed" };
+            let outcome = match result {
+                // Retired meanwhile.
+                Ok(_) | Err(Error::ObjectNotFound(_)) => "done",
+                Err(error) => {
+                    tracing::warn!(%error, "a reconciliation failed; it is repeated");
+                    "failed"
+                }
+            };
             failures.metrics.reconciliations.get_or_create(&Outcome { outcome }).inc();
-            if let Err(error) = result {
-                tracing::warn!(%error, "a reconciliation failed; it is repeated");
-            }
             std::future::ready(())
         })
         .await;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use cloakroom_protocol::injected;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::names;
 
@@ -31,11 +32,14 @@ pub(super) struct SidecarFacts {
     /// `<namespace>/<name>` of the policy that injected it.
     pub policy: String,
     pub injection: String,
-    /// What it is meant to run, and what it was injected with.
+    /// What it is meant to run.
     pub image: String,
-    pub index: usize,
     pub ports: Vec<u16>,
     pub ready: bool,
+    /// Of the container that runs now.
+    pub started: Option<Timestamp>,
+    /// It waits for something that time alone does not bring, e.g. `ImagePullBackOff`.
+    pub hopeless: bool,
 }
 
 /// Who creates the pod anew when it is gone.
@@ -87,22 +91,35 @@ fn owner(pod: &Pod, name: &str) -> Owner {
 
 fn sidecar(pod: &Pod, annotations: &BTreeMap<String, String>) -> Option<SidecarFacts> {
     let containers = pod.spec.as_ref()?.init_containers.as_deref().unwrap_or_default();
-    let index = containers.iter().position(|container| container.name == injected::CONTAINER)?;
-    let container = &containers[index];
+    let container = containers.iter().find(|container| container.name == injected::CONTAINER)?;
     let statuses = pod.status.as_ref().and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
     let status = statuses.iter().find(|status| status.name == injected::CONTAINER);
     Some(SidecarFacts {
         policy: annotations.get(names::POLICY_ANNOTATION).cloned().unwrap_or_default(),
         injection: annotations.get(names::INJECTION_ANNOTATION).cloned().unwrap_or_default(),
         image: container.image.clone().unwrap_or_default(),
-        index,
         ports: injected::parse_ports(environment(container, injected::PORTS_ENV))
             .unwrap_or_default()
             .into_iter()
             .map(|port| port.app)
             .collect(),
         ready: status.is_some_and(|status| status.ready),
+        started: status.and_then(|status| Some(status.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0)),
+        hopeless: status.is_some_and(is_hopeless),
     })
+}
+
+fn is_hopeless(status: &ContainerStatus) -> bool {
+    const REASONS: [&str; 6] = [
+        "CrashLoopBackOff",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "ErrImageNeverPull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+    ];
+    let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
+    waiting.and_then(|waiting| waiting.reason.as_deref()).is_some_and(|reason| REASONS.contains(&reason))
 }
 
 fn environment<'a>(container: &'a Container, name: &str) -> &'a str {
@@ -139,7 +156,7 @@ status:
 "#);
         let facts = facts(&pod).unwrap();
         let sidecar = facts.sidecar.unwrap();
-        assert_eq!((sidecar.index, sidecar.ports, sidecar.ready), (1, vec![80, 8080], true));
+        assert_eq!((sidecar.image.as_str(), sidecar.ports, sidecar.ready), ("sidecar:1", vec![80, 8080], true));
         assert_eq!((sidecar.policy.as_str(), sidecar.injection.as_str()), ("shop/web", "abc"));
         assert_eq!(facts.owner, Owner::ReplicaSet("web-7f".into()));
         assert_eq!(facts.revision.as_deref(), Some("r1"));

@@ -135,7 +135,7 @@ fn enforced(observed: &Observed) -> Verdict {
     if let Some((pod, what)) = observed.bypassed.iter().next() {
         let more = match observed.bypassed.len() - 1 {
             0 => String::new(),
-            more => format!(" (and {more} more pods)"),
+            more => format!(" (and in {} more)", pods(more)),
         };
         let message = format!(
             "something other than the sidecar answers in pod {pod}{more}, {what}: delete the pod, and find out who changed its network"
@@ -177,7 +177,7 @@ fn enforced(observed: &Observed) -> Verdict {
         return verdict(ConditionType::Enforced, "Unknown", Reason::NoPods, "no running pod is selected".into());
     }
     if observed.proven == 0 {
-        return no(Reason::Unproven, format!("{} pods are starting", observed.starting.len()));
+        return no(Reason::Unproven, format!("{} starting", pods(observed.starting.len())));
     }
     if !observed.updating.is_empty() {
         return no(Reason::Updating, format!("{} has not taken the new configuration yet", listed(&observed.updating)));
@@ -196,6 +196,10 @@ fn enforced(observed: &Observed) -> Verdict {
     verdict(ConditionType::Enforced, "True", Reason::Enforced, message)
 }
 
+fn pods(count: usize) -> String {
+    if count == 1 { "1 pod".into() } else { format!("{count} pods") }
+}
+
 /// Pods lack the sidecar, and nothing is being done about it.
 fn outdated(observed: &Observed) -> Verdict {
     let rollout = &observed.rollout;
@@ -206,23 +210,23 @@ fn outdated(observed: &Observed) -> Verdict {
     } else {
         (Reason::RestartNeeded, format!("nothing restarts {}: delete and create anew", listed(&rollout.unrestartable)))
     };
-    let message = format!("{} pods lack the sidecar as it should be; {what}", observed.outdated.len());
+    let message = format!("{} without the sidecar as it should be; {what}", pods(observed.outdated.len()));
     verdict(ConditionType::Enforced, "False", reason, message)
 }
 
 fn degraded(observed: &Observed) -> Verdict {
     let yes = |reason, message: String| verdict(ConditionType::Degraded, "True", reason, message);
     let rollout = &observed.rollout;
-    if let Some(why) = &observed.unregistered {
-        return yes(
-            Reason::AuthServiceUnreachable,
-            format!("the auth service has not acknowledged this policy: {why}"),
-        );
-    }
     if let Some(image) = &observed.failed_upgrade {
         return yes(
             Reason::UpgradeFailed,
             format!("a sidecar did not become ready with image {image}, which was taken back"),
+        );
+    }
+    if let Some(why) = &observed.unregistered {
+        return yes(
+            Reason::AuthServiceUnreachable,
+            format!("the auth service has not acknowledged this policy: {why}"),
         );
     }
     if !rollout.stuck.is_empty() || !rollout.refused.is_empty() {

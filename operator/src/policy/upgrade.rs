@@ -3,6 +3,7 @@
 
 use cloakroom_protocol::policy_ref::PolicyRef;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -14,6 +15,9 @@ use crate::names;
 
 /// A sidecar that is not ready after this long with a new image, will not be.
 const PATIENCE: i64 = 60;
+
+/// So long a status may still be that of the container before.
+const STALE: i64 = 5;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Upgrade {
@@ -28,15 +32,15 @@ pub(super) async fn upgrade(policy: &PolicyRef, pods: &[&PodFacts], context: &Co
     let mut upgrade = Upgrade::default();
     for (pod, sidecar) in &with_sidecar {
         let Some((since, before)) = context.memory().upgrading.get(&pod.uid).cloned() else { continue };
-        if sidecar.image == *image && sidecar.ready && pod.ready {
-            context.memory().upgrading.remove(&pod.uid);
-        } else if context.now().as_second() - since.as_second() > PATIENCE {
-            context.memory().upgrading.remove(&pod.uid);
-            context.memory().failed_images.push(image.clone());
-            set_image(policy, pod, sidecar, &before, context).await?;
-            tracing::warn!(%policy, pod = pod.name, image, "the sidecar did not become ready: old image back");
-        } else {
-            upgrade.underway += 1;
+        match progress(sidecar, image, since, context.now()) {
+            Progress::Done => drop(context.memory().upgrading.remove(&pod.uid)),
+            Progress::Underway => upgrade.underway += 1,
+            Progress::Failed => {
+                context.memory().failed_images.insert(image.clone());
+                tracing::warn!(%policy, pod = pod.name, image, "the sidecar did not become ready: old image back");
+                set_image(policy, pod, sidecar, &before, context).await?;
+                context.memory().upgrading.remove(&pod.uid);
+            }
         }
     }
     if context.memory().failed_images.contains(image) {
@@ -50,6 +54,27 @@ pub(super) async fn upgrade(policy: &PolicyRef, pods: &[&PodFacts], context: &Co
         upgrade.underway += 1;
     }
     Ok(upgrade)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    Done,
+    Underway,
+    Failed,
+}
+
+/// Of a sidecar whose image was changed then. Its status may still be that of the container before.
+fn progress(sidecar: &SidecarFacts, image: &str, since: Timestamp, now: Timestamp) -> Progress {
+    // The API server keeps whole seconds.
+    let is_new = sidecar.started.is_some_and(|started| started.as_second() >= since.as_second());
+    let age = now.as_second() - since.as_second();
+    if sidecar.image == image && sidecar.ready && is_new {
+        Progress::Done
+    } else if (sidecar.hopeless && age > STALE) || age > PATIENCE {
+        Progress::Failed
+    } else {
+        Progress::Underway
+    }
 }
 
 /// A tenth of the pods, at least one.
@@ -81,6 +106,37 @@ async fn set_image(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sidecar(ready: bool, started: i64) -> SidecarFacts {
+        SidecarFacts {
+            policy: "shop/web".into(),
+            injection: "abc".into(),
+            image: "sidecar:2".into(),
+            ports: vec![80],
+            ready,
+            started: Some(at(started)),
+            hopeless: false,
+        }
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn the_status_of_the_container_before_is_no_success() {
+        assert_eq!(progress(&sidecar(true, 99), "sidecar:2", at(100), at(101)), Progress::Underway);
+        assert_eq!(progress(&sidecar(true, 100), "sidecar:2", at(100), at(101)), Progress::Done);
+    }
+
+    #[test]
+    fn a_sidecar_that_cannot_start_has_failed_soon_and_a_slow_one_in_a_while() {
+        let hopeless = SidecarFacts { hopeless: true, ..sidecar(false, 100) };
+        assert_eq!(progress(&hopeless, "sidecar:2", at(100), at(105)), Progress::Underway);
+        assert_eq!(progress(&hopeless, "sidecar:2", at(100), at(106)), Progress::Failed);
+        assert_eq!(progress(&sidecar(false, 101), "sidecar:2", at(100), at(160)), Progress::Underway);
+        assert_eq!(progress(&sidecar(false, 101), "sidecar:2", at(100), at(161)), Progress::Failed);
+    }
 
     #[test]
     fn few_pods_at_a_time_but_one_at_least() {
