@@ -257,3 +257,111 @@ impl std::fmt::Display for Protocol {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::tests::config;
+    use crate::http1::request_head::{field_store, parse};
+    use crate::identity::tests::identity;
+    use crate::request::cleanse::cleanse;
+
+    /// What an app would be sent for these bytes, if anything.
+    fn forwarded(bytes: &[u8], identity: Option<Identity>) -> Option<Vec<u8>> {
+        let policy = Policy::parse(config("http://127.0.0.1:9443").to_string().as_bytes()).unwrap();
+        let peer = Peer::new("192.0.2.1".parse().unwrap());
+        let mut store = field_store();
+        let message = parse(bytes, &mut store).ok()??;
+        let cleansed = cleanse(&message.head, &policy.reserved, peer.address, &policy.trusted_proxies).ok()?;
+        let mut out = Vec::new();
+        let admitted = Admitted { cleansed, identity: identity.map(Arc::new) };
+        write_head(&admitted, message.framing, &peer, &policy, &mut out);
+        Some(out)
+    }
+
+    #[test]
+    fn an_ipv6_client_is_quoted_as_the_rfc_says() {
+        let peer = Peer::new("2001:db8::1".parse().unwrap());
+        assert_eq!(&*peer.forwarded_for, "for=\"[2001:db8::1]\"");
+        assert_eq!(&*Peer::new("::ffff:192.0.2.1".parse().unwrap()).text, "192.0.2.1");
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[A-Za-z0-9._-]{1,12}",
+            prop::sample::select(vec![
+                "Authorization",
+                "X-User-Email",
+                "x_user.email",
+                "Connection",
+                "Cookie",
+                "Cloakroom-Session",
+                "Forwarded",
+                "X-Forwarded-For",
+                "Transfer-Encoding",
+                "Content-Length",
+                "Host",
+                "Upgrade",
+                "Expect",
+                "TE",
+            ])
+            .prop_map(str::to_owned),
+        ]
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[ -~\t]{0,16}",
+            prop::sample::select(vec![
+                "Bearer forged",
+                "close, authorization",
+                "X-User-Email",
+                "upgrade",
+                "websocket",
+                "chunked",
+                "5",
+                "a=1; __Host-cloakroom=forged",
+                "x\r\nX-User-Email: forged",
+                "x\nHost: forged",
+                "100-continue",
+                "forged",
+            ])
+            .prop_map(str::to_owned),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_in_what_goes_out_is_one_clear_request_with_our_identity(
+            method in prop::sample::select(vec!["GET", "POST", "HEAD"]),
+            path in "/[a-z/.%;:@25eEfF-]{0,20}(\\?[!-~]{0,8})?",
+            fields in prop::collection::vec((name(), value()), 0..8),
+        ) {
+            let mut text = format!("{method} {path} HTTP/1.1\r\nHost: a.example\r\n");
+            for (name, value) in &fields {
+                text += &format!("{name}: {value}\r\n");
+            }
+            text += "\r\n";
+            if let Some(out) = forwarded(text.as_bytes(), Some(identity())) {
+                let shown = String::from_utf8_lossy(&out).into_owned();
+                let mut store = field_store();
+                let again = parse(&out, &mut store).expect("the app can read it").expect("whole");
+                prop_assert_eq!(again.length, out.len());
+                prop_assert_eq!(again.head.method, method);
+                prop_assert!(again.head.path.starts_with('/') && !again.head.path.contains("//"));
+                let values = |wanted: &str| {
+                    let fields = again.head.fields.iter().filter(|field| reserved::is_same(wanted.as_bytes(), field.name.as_bytes()));
+                    fields.map(|field| String::from_utf8_lossy(field.value).into_owned()).collect::<Vec<_>>()
+                };
+                prop_assert_eq!(values("host"), ["a.example"]);
+                prop_assert_eq!(values("authorization"), ["Bearer eyJ.eyJ.sig"]);
+                prop_assert_eq!(values("x-forwarded-for"), ["192.0.2.1"]);
+                prop_assert!(values("x-user-email").is_empty(), "{}", shown);
+                prop_assert!(!values("cookie").concat().contains("__Host-cloakroom"), "{}", shown);
+                prop_assert!(values("content-length").len() + values("transfer-encoding").len() <= 1, "{}", shown);
+            }
+        }
+    }
+}

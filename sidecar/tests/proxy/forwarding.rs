@@ -204,7 +204,10 @@ fn an_answer_that_breaks_off_is_seen_to_break_off() {
         let sidecar = Sidecar::start(App::saying(reply));
         let mut client = sidecar.client();
         client.send(get("/x", ""));
-        assert!(client.head().starts_with("HTTP/1.1 200"));
+        // Where it was noticed in time, the client is told instead.
+        if client.head().starts_with("HTTP/1.1 502") {
+            continue;
+        }
         let rest = client.rest();
         assert!(!rest.ends_with(b"0\r\n\r\n"), "{:?}", String::from_utf8_lossy(&rest));
     }
