@@ -32,8 +32,9 @@ impl Check {
         if let Value::Object(fields) = &mut registration {
             fields.remove("revision");
         }
-        println!("# {} would be accepted. What its sidecars and the auth service are told:", compiled.config.policy);
-        print!("{}", serde_norway::to_string(&json!({ "sidecar": sidecar, "auth_service": registration }))?);
+        say!("# {} would be accepted. What its sidecars and the auth service are told:", compiled.config.policy);
+        let document = serde_norway::to_string(&json!({ "sidecar": sidecar, "auth_service": registration }))?;
+        say!("{}", document.trim_end());
         Ok(())
     }
 }

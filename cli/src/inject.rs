@@ -48,6 +48,6 @@ impl Inject {
 }
 
 fn print_document(object: &impl Serialize) -> Result<()> {
-    println!("---\n{}", serde_norway::to_string(object)?.trim_end());
+    say!("---\n{}", serde_norway::to_string(object)?.trim_end());
     Ok(())
 }

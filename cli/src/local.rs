@@ -58,6 +58,10 @@ impl Local {
         let ports = self.ports.settle()?;
         let upstream = self.upstream.as_deref().map(upstream_port).transpose()?;
         let compiled = policy::load(self.file.as_deref(), &ports)?;
+        if let Some(file) = &self.ready_file {
+            // Of an earlier run: whoever waits for the file must not read that.
+            ready::forget(file)?;
+        }
 
         let starting = self.start(&ports, upstream, &compiled);
         let (auth_service, sidecar) = tokio::select! {
@@ -128,7 +132,7 @@ async fn start_sample_app() -> Result<u16> {
     let port = listener.local_addr()?.port();
     tokio::spawn(async move {
         if let Err(error) = sample_app::serve(listener).await {
-            eprintln!("the sample app ended: {error}");
+            complain!("the sample app ended: {error}");
         }
     });
     Ok(port)
@@ -157,8 +161,8 @@ async fn follow(file: Option<&Path>, ports: &Ports, first: &Compiled, operator: 
         }
         seen = Some(now);
         match change(file, ports, first, operator, sidecar).await {
-            Ok(()) => println!("{} is in force", file.display()),
-            Err(error) => eprintln!("not in force, the policy stays as it was: {}", crate::sentence(&error)),
+            Ok(()) => say!("{} is in force", file.display()),
+            Err(error) => complain!("not in force, the policy stays as it was: {}", crate::sentence(&error)),
         }
     }
 }

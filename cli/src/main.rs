@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+#[macro_use]
+mod output;
+
 mod admin_api;
 mod check;
 mod inject;
@@ -54,7 +57,7 @@ fn main() -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", sentence(&error));
+            complain!("error: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }

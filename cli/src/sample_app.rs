@@ -25,7 +25,7 @@ impl SampleApp {
         let listener = TcpListener::bind(&self.listen)
             .await
             .map_err(|error| anyhow::anyhow!("cannot listen on {}: {error}", self.listen))?;
-        println!("sample app on http://{}", listener.local_addr()?);
+        say!("sample app on http://{}", listener.local_addr()?);
         tokio::select! {
             served = serve(listener) => Ok(served?),
             () = shutdown => Ok(()),

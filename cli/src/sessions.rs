@@ -62,9 +62,9 @@ impl Sessions {
 async fn list(api: &AdminApi, username: &str) -> Result<()> {
     let user = users::find(api, username).await?;
     let sessions: List<Session> = api.get(&format!("/admin/v1/users/{}/sessions", user.id), &[]).await?;
-    println!("{:<24} {:<24} {:<40} BROWSER", "ID", "APPS", "ADDRESS");
+    say!("{:<24} {:<24} {:<40} BROWSER", "ID", "APPS", "ADDRESS");
     for session in sessions.items {
-        println!("{} {:<24} {:<40} {}", session.id, session.clients.join(","), session.address, session.user_agent);
+        say!("{} {:<24} {:<40} {}", session.id, session.clients.join(","), session.address, session.user_agent);
     }
     Ok(())
 }
@@ -72,14 +72,14 @@ async fn list(api: &AdminApi, username: &str) -> Result<()> {
 fn say(receipt: &Receipt, waited: bool) {
     let Receipt { connected, acknowledged, lost_lease, event_id, .. } = receipt;
     if event_id.is_none() {
-        println!("there was nothing to revoke");
+        say!("there was nothing to revoke");
     } else if waited {
-        println!("revoked; of {connected} sidecars {acknowledged} have confirmed and {lost_lease} lost their lease");
+        say!("revoked; of {connected} sidecars {acknowledged} have confirmed and {lost_lease} lost their lease");
         let open = connected.saturating_sub(acknowledged + lost_lease);
         if open > 0 {
-            println!("{open} have not answered yet: they refuse it within their lease of five seconds at the latest");
+            say!("{open} have not answered yet: they refuse it within their lease of five seconds at the latest");
         }
     } else {
-        println!("revoked");
+        say!("revoked");
     }
 }

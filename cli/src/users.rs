@@ -73,18 +73,18 @@ impl Users {
                     "roles": roles, "groups": groups, "scopes": scopes,
                 });
                 let created: User = api.send(Method::POST, "/admin/v1/users", &user).await?;
-                println!("created {} ({})", created.username, created.id);
+                say!("created {} ({})", created.username, created.id);
             }
             Command::List => list(&api).await?,
             Command::Delete { username } => {
                 let user = find(&api, &username).await?;
                 api.delete::<Receipt>(&format!("/admin/v1/users/{}", user.id), None).await?;
-                println!("deleted {username}");
+                say!("deleted {username}");
             }
             Command::SetPassword { username } => {
                 let user = find(&api, &username).await?;
                 set_password(&api, &user, &read_password(&username)?).await?;
-                println!("set; {username} is signed out everywhere");
+                say!("set; {username} is signed out everywhere");
             }
         }
         Ok(())
@@ -104,18 +104,13 @@ pub(crate) async fn set_password(api: &AdminApi, user: &User, password: &str) ->
 }
 
 async fn list(api: &AdminApi) -> Result<()> {
-    println!("{:<24} {:<32} {:<9} ROLES", "USERNAME", "EMAIL", "STATE");
+    say!("{:<24} {:<32} {:<9} ROLES", "USERNAME", "EMAIL", "STATE");
     let mut offset = Some(0);
     while let Some(at) = offset {
         let page: List<User> = api.get("/admin/v1/users", &[("offset", &at.to_string())]).await?;
         for user in page.items {
             let state = if user.disabled { "disabled" } else { "active" };
-            println!(
-                "{:<24} {:<32} {state:<9} {}",
-                user.username,
-                user.email.unwrap_or_default(),
-                user.roles.join(",")
-            );
+            say!("{:<24} {:<32} {state:<9} {}", user.username, user.email.unwrap_or_default(), user.roles.join(","));
         }
         offset = page.next_offset;
     }

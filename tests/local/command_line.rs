@@ -58,6 +58,29 @@ async fn it_prints_where_to_look_and_commands_that_work() -> Result<()> {
 }
 
 #[tokio::test]
+async fn nobody_reading_its_output_does_not_end_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let ready = folder.path().join("ready.json");
+    std::fs::write(&ready, "{} of an earlier run")?;
+    let mut command = Command::new(binary()?);
+    command.args(["local", "--app-port", "0", "--auth-port", "0", "--internal-port", "0", "--ready-file"]).arg(&ready);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
+    drop((child.stdout.take(), child.stderr.take()));
+    let start = Instant::now();
+    let ready: cloakroom_tests::local::Ready = loop {
+        if let Some(ready) = std::fs::read(&ready).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
+            break ready;
+        }
+        anyhow::ensure!(child.try_wait()?.is_none() && start.elapsed() < Duration::from_secs(20), "it never got ready");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let answer = cloakroom_tests::local::client()?.get(format!("{}/echo", ready.app_url)).send().await?;
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    assert!(child.try_wait()?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
 async fn nothing_secret_is_in_the_log_but_what_is_there_to_be_tried() -> Result<()> {
     let local = Local::start().await?;
     let token = local.access_token(None).await?;

@@ -1,6 +1,6 @@
 //! What to try, for people and for programs, once everything answers.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,6 +54,13 @@ pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) -> Result<()> {
     Ok(())
 }
 
+pub(crate) fn forget(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| path.display().to_string()),
+        _ => Ok(()),
+    }
+}
+
 impl Ready {
     /// Whole or not at all, and for the owner only: it holds secrets.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
@@ -71,7 +78,7 @@ impl Ready {
             app_url, auth_url, internal_url, username, password, client_id, client_secret, api_key, policy, ..
         } = self;
         let app = upstream.map_or_else(|| "the sample app".to_owned(), |upstream| format!("http://{upstream}"));
-        println!(
+        say!(
             "
 Policy {policy} protects {app}.
 
