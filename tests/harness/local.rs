@@ -180,6 +180,9 @@ pub fn claims(jwt: &str) -> Result<Value> {
 
 /// A client that follows no redirect and keeps no cookie.
 pub fn client() -> Result<reqwest::Client> {
+    // Built with the whole workspace, reqwest speaks TLS and wants to know by whose hand, though nothing here uses it. A second
+    // call finds it installed.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
     Ok(builder.timeout(Duration::from_secs(30)).build()?)
 }
