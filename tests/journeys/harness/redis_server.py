@@ -15,7 +15,8 @@ class RedisServer:
         self._folder.mkdir()
         certificate, key = authority.issue("redis", [f"IP:{address}"])
         acl = self._folder / "users.acl"
-        acl.write_text(f"user default off\nuser {self.user} on >{password} ~* &* +@all -@dangerous +info\n")
+        # Redis replays its append-only file with the default user's rights: without them it would drop every transaction in it.
+        acl.write_text(f"user default off ~* &* +@all\nuser {self.user} on >{password} ~* &* +@all -@dangerous +info\n")
         self._configuration = self._folder / "redis.conf"
         self._configuration.write_text(
             f"""bind {address}

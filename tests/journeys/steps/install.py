@@ -62,7 +62,7 @@ def on_a_leash(world):
     refused("dry run only", "run", "evil", "-n", SHOP, "--image=evil")
     refused("but its own", "create", "configmap", "evil", "-n", SHOP)
     refused("but its own", "create", "secret", "generic", "evil", "-n", SYSTEM)
-    for arguments in (("list", "secrets", "-A"), ("create", "pods/exec", "-n", SHOP), ("create", "serviceaccounts/token", "-A")):
+    for arguments in (("list", "secrets", "-A"), ("create", "pods", "--subresource=exec", "-n", SHOP), ("create", "serviceaccounts", "--subresource=token", "-A")):
         answer = cluster.run(cluster.TOOLS / "kubectl", "auth", "can-i", *arguments, *operator, check=False).stdout.strip()
         equal(answer, "no", f"can-i {' '.join(arguments)}")
     cluster.kubectl("run", "probe", "-n", SHOP, "--image=x", "--dry-run=server", *operator)
