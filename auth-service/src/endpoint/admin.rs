@@ -8,6 +8,8 @@ pub mod users;
 
 use serde::{Deserialize, Serialize};
 
+use super::internal::revoke::SETTLE_WITHIN;
+
 /// Page of a list.
 #[derive(Clone, Copy, Deserialize)]
 pub struct Paging {
@@ -47,6 +49,10 @@ impl<T> List<T> {
 /// `?wait=<ms>` of whatever revokes.
 #[derive(Clone, Copy, Deserialize)]
 pub struct Wait {
-    #[serde(default)]
+    #[serde(default = "default_wait")]
     pub wait: u64,
+}
+
+fn default_wait() -> u64 {
+    SETTLE_WITHIN
 }

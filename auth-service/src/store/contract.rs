@@ -102,13 +102,13 @@ async fn only_one_of_many_gets_what_is_taken(store: &dyn Store) {
 
 async fn a_document_and_an_index_member_end_at_their_time(store: &dyn Store) {
     let (key, index) = (Key::new("session", "a"), Key::new("records", "u"));
-    let soon = Some(Duration::from_millis(150));
+    let soon = Some(Duration::from_millis(1500));
     store.create(&key, fields(&[("s", "1")]), soon).await.unwrap();
     store.create(&Key::new("session", "b"), fields(&[("s", "1")]), soon).await.unwrap();
     store.update(&Key::new("session", "b"), Update { ttl: HOUR, ..set(&[("u", "1")]) }).await.unwrap();
     store.index_add(&index, "gone", soon, None).await.unwrap();
     store.index_add(&index, "stays", HOUR, None).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(250)).await;
+    tokio::time::sleep(Duration::from_millis(1700)).await;
     assert_eq!(store.read_all(&key).await.unwrap(), None);
     assert!(store.read_all(&Key::new("session", "b")).await.unwrap().is_some(), "its life was made longer");
     assert_eq!(store.index_list(&index, 0, usize::MAX).await.unwrap(), ["stays"]);
@@ -180,11 +180,11 @@ async fn an_index_lists_in_order_and_obeys_its_guard(store: &dyn Store) {
 
 async fn a_counter_counts_within_its_window(store: &dyn Store) {
     let counter = Key::new("tries", "a");
-    let window = Duration::from_millis(200);
+    let window = Duration::from_secs(3);
     assert_eq!(store.hit(&counter, window).await.unwrap(), 1);
-    tokio::time::sleep(Duration::from_millis(120)).await;
+    tokio::time::sleep(Duration::from_millis(1600)).await;
     assert_eq!(store.hit(&counter, window).await.unwrap(), 2);
-    tokio::time::sleep(Duration::from_millis(120)).await;
+    tokio::time::sleep(Duration::from_millis(1600)).await;
     assert_eq!(store.hit(&counter, window).await.unwrap(), 1, "the window began with the first");
     store.forget_hits(&counter).await.unwrap();
     assert_eq!(store.hit(&counter, window).await.unwrap(), 1);
@@ -239,16 +239,16 @@ async fn a_blocked_reader_wakes_at_an_event(store: &dyn Store) {
     };
     let (entries, id) = tokio::join!(store.next_entries(last, Duration::from_secs(1)), write);
     assert_eq!(entries.unwrap()[0].id, id);
-    assert!(started.elapsed() < Duration::from_millis(600), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_millis(950), "{:?}", started.elapsed());
 }
 
 async fn marks_are_shared_and_age(store: &dyn Store) {
     store.set_mark("a", "1|x").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    tokio::time::sleep(Duration::from_millis(2100)).await;
     store.set_mark("b", "2").await.unwrap();
-    let marks = store.marks(Duration::from_secs(5)).await.unwrap();
+    let marks = store.marks(Duration::from_secs(60)).await.unwrap();
     assert_eq!((marks["a"].as_str(), marks["b"].as_str()), ("1|x", "2"));
-    let marks = store.marks(Duration::from_millis(100)).await.unwrap();
+    let marks = store.marks(Duration::from_secs(2)).await.unwrap();
     assert_eq!((marks.len(), marks["b"].as_str()), (1, "2"));
 }
 

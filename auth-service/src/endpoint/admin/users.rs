@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{List, Paging, Wait};
 use crate::app::{App, Shared};
 use crate::endpoint::caller::{Administrator, JsonBody};
-use crate::endpoint::internal::revoke::receipt_for;
+use crate::endpoint::internal::revoke::{receipt_for, settle};
 use crate::endpoint::problem::ApiError;
 use crate::password::PasswordError;
 use crate::record::consent;
@@ -203,7 +203,7 @@ pub async fn update(
     let user = User { details, epoch, ..user };
     crate::audit::record(if disabling { "user.disabled" } else { "user.updated" }, &admin, &user.id, "");
     if disabling {
-        revoke::subject(&app, &user.id, None, Extent::Everything).await?;
+        settle(&app, &revoke::subject(&app, &user.id, None, Extent::Everything).await?).await;
     } else if changed {
         revoke::refresh_profile(&app, &user).await?;
     }
@@ -221,7 +221,7 @@ pub async fn set_password(
     let password = hash(&app, body.password).await?;
     user::change(app.store(), &user, Change { details: None, password: Some(password) }).await?;
     crate::audit::record("user.password-set", &admin, &user.id, "");
-    revoke::subject(&app, &user.id, None, Extent::SignedIn).await?;
+    settle(&app, &revoke::subject(&app, &user.id, None, Extent::SignedIn).await?).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -9,7 +9,7 @@ use cloakroom_protocol::revocation::{Receipt, RevokeRequest, RevokeScope};
 use cloakroom_protocol::token::{OpaqueToken, TokenKind};
 use serde::Deserialize;
 
-use crate::app::Shared;
+use crate::app::{App, Shared};
 use crate::endpoint::caller::JsonBody;
 use crate::endpoint::problem::ApiError;
 use crate::events::receipt;
@@ -20,6 +20,8 @@ use crate::workload::Caller;
 
 /// A receipt is waited for no longer than this.
 pub const MAX_WAIT: u64 = 30_000;
+/// How long those wait who do not say.
+pub const SETTLE_WITHIN: u64 = 500;
 
 #[derive(Deserialize)]
 pub struct Parameters {
@@ -94,8 +96,16 @@ async fn subject_of(app: &Shared, caller: &Caller, token: &OpaqueToken) -> Resul
     Ok(identity.map(|identity| identity.sub))
 }
 
+/// Whoever signs out may count on it: waits until every connected sidecar has dropped what ended, but not for long.
+pub async fn settle(app: &App, ended: &Ended) {
+    if let Err(error) = receipt_for(app, ended, SETTLE_WITHIN).await {
+        // It is revoked, whatever is known about the sidecars.
+        tracing::debug!(%error, "no receipt");
+    }
+}
+
 /// The receipt, waited for if that was asked.
-pub async fn receipt_for(app: &Shared, ended: &Ended, wait: u64) -> Result<Receipt, ApiError> {
+pub async fn receipt_for(app: &App, ended: &Ended, wait: u64) -> Result<Receipt, ApiError> {
     let Some(event) = ended.event else {
         return Ok(Receipt { event_id: None, connected: 0, acknowledged: 0, lost_lease: 0, store_replicas: None });
     };

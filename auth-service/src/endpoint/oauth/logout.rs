@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::authorize::with_parameters;
 use crate::app::{App, Shared};
+use crate::endpoint::internal::revoke::settle;
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::{redirect, signed_out};
@@ -60,7 +61,8 @@ async fn logout(app: &App, headers: &HeaderMap, address: IpAddr, encoded: &[u8])
         return signed_out::ask(app, browser, target.as_deref());
     }
     crate::audit::record("sign-out", &session.facts.sub, session.id, "by a client");
-    crate::revoke::record(app, session.id).await?;
+    let ended = crate::revoke::record(app, session.id).await?;
+    settle(app, &ended).await;
     Ok(leave(browser.forget_session(), target))
 }
 

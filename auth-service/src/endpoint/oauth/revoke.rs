@@ -8,13 +8,10 @@ use http::{HeaderMap, StatusCode};
 use super::client_auth::authenticate;
 use super::error::OAuthError;
 use crate::app::Shared;
-use crate::endpoint::internal::revoke::receipt_for;
+use crate::endpoint::internal::revoke::settle;
 use crate::form::Parameters;
 use crate::record::grant::{self, Presented};
 use crate::record::hash::StoredHash;
-
-/// Who gives a token back may count on it: the answer comes once every connected sidecar has dropped it, or after so long.
-const RECEIPT_MILLIS: u64 = 500;
 
 pub async fn revoke(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<StatusCode, OAuthError> {
     let form = Parameters::parse(&body).map_err(|error| OAuthError::InvalidRequest(error.to_string()))?;
@@ -34,8 +31,7 @@ pub async fn revoke(State(app): State<Shared>, headers: HeaderMap, body: Bytes) 
     if known && grant.facts.client_id == client.client_id {
         crate::audit::record("revoke", &client.client_id, &grant.facts.sub, grant.id);
         let ended = crate::revoke::record(&app, grant.id).await?;
-        // It is revoked, whatever is known about the sidecars.
-        let _ = receipt_for(&app, &ended, RECEIPT_MILLIS).await;
+        settle(&app, &ended).await;
     }
     Ok(StatusCode::OK)
 }

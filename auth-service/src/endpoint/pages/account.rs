@@ -11,6 +11,7 @@ use super::browser::{Browser, is_from_us};
 use super::error::PageError;
 use super::{Frame, LeadsTo, page, redirect, sign_in};
 use crate::app::{App, Shared};
+use crate::endpoint::internal::revoke::settle;
 use crate::form::Parameters;
 use crate::peer::ClientAddress;
 use crate::record::flow::Goal;
@@ -95,11 +96,11 @@ pub async fn sign_out(
     match form.get("what") {
         Some("here") => {
             crate::audit::record("sign-out", sub, session.id, "account page");
-            revoke::record(&app, session.id).await?;
+            settle(&app, &revoke::record(&app, session.id).await?).await;
         }
         Some("everywhere") => {
             crate::audit::record("sign-out.everywhere", sub, session.id, "account page");
-            revoke::subject(&app, sub, None, Extent::SignedIn).await?;
+            settle(&app, &revoke::subject(&app, sub, None, Extent::SignedIn).await?).await;
         }
         Some(id) => {
             end_other(&app, &session, id).await?;
@@ -117,7 +118,7 @@ async fn end_other(app: &App, session: &Session, id: &str) -> Result<(), PageErr
     let other = session::load(app.store(), id).await?.filter(|other| other.facts.sub == session.facts.sub);
     let other = other.ok_or_else(unknown)?;
     crate::audit::record("sign-out", &session.facts.sub, other.id, "from another session");
-    revoke::record(app, other.id).await?;
+    settle(app, &revoke::record(app, other.id).await?).await;
     Ok(())
 }
 
