@@ -341,7 +341,7 @@ mod tests {
         ) {
             let mut text = format!("{method} {path} HTTP/1.1\r\nHost: a.example\r\n");
             for (name, value) in &fields {
-                text += &format!("{name}: {value}\r\n");
+                text.extend([name.as_str(), ": ", value.as_str(), "\r\n"]);
             }
             text += "\r\n";
             if let Some(out) = forwarded(text.as_bytes(), Some(identity())) {
