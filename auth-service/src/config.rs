@@ -48,6 +48,8 @@ pub struct Config {
     #[serde(default)]
     pub passwords: Passwords,
     #[serde(default)]
+    pub factors: Factors,
+    #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
     pub theme: Theme,
@@ -215,6 +217,20 @@ pub struct Passwords {
     /// Hashes computed at once; others wait.
     pub workers: usize,
     pub min_length: usize,
+    /// How long a link to set a new one is good for.
+    pub reset_link_seconds: u64,
+}
+
+/// Who needs a second factor, and how often it is asked for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Factors {
+    /// Members of these groups sign in with two factors, always.
+    pub required_groups: Vec<String>,
+    /// How long a browser may be trusted with only a password, where nothing demands two factors. 0: not at all.
+    pub trust_browser_days: u64,
+    /// Age in seconds of a sign-in that may change how one signs in.
+    pub recent_seconds: u64,
 }
 
 /// Attempts in a window of [`Limits::window_seconds`].
@@ -228,6 +244,8 @@ pub struct Limits {
     pub per_account: u64,
     /// From one address for any account.
     pub per_address: u64,
+    /// Wrong codes of a second factor for one account in a day, from browsers that it was never used in; one where it was has its own count.
+    pub codes_per_account: u64,
     /// Sign-in pages opened from one address.
     pub visits_per_address: u64,
 }

@@ -1,6 +1,7 @@
 //! The auth service: sign-in, sessions, OAuth, introspection and revocation over a shared store.
 
 pub mod app;
+pub mod assurance;
 pub mod audit;
 pub mod clock;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod pkce;
 pub mod random;
 pub mod record;
 pub mod registry;
+pub mod reseal;
 pub mod revoke;
 pub mod routes;
 pub mod serve;
@@ -24,6 +26,7 @@ pub mod start;
 pub mod store;
 pub mod throttle;
 pub mod tls;
+pub mod totp;
 pub mod workload;
 
 pub use config::Config;

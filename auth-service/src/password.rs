@@ -63,6 +63,18 @@ impl PasswordPool {
         self.run(move || hash(&argon2, &password, &random)).await?
     }
 
+    /// What makes a password easy to guess, in words for the person; `None`: it is not. `about` are words that an attacker tries first.
+    pub async fn advise(
+        &self,
+        password: Zeroizing<String>,
+        about: Vec<String>,
+    ) -> Result<Option<String>, PasswordError> {
+        if password.chars().count() < self.min_length || password.len() > MAX_LENGTH {
+            return Err(PasswordError::Length(self.min_length));
+        }
+        self.run(move || advice(&password, &about)).await
+    }
+
     /// Whether the password is the one of `expected`; without one it takes as long and is `false`.
     pub async fn verify(
         &self,
@@ -92,6 +104,21 @@ impl PasswordPool {
         });
         done.await.map_err(|error| PasswordError::Hashing(error.to_string()))
     }
+}
+
+fn advice(password: &str, about: &[String]) -> Option<String> {
+    let about: Vec<&str> = about.iter().map(String::as_str).collect();
+    let estimate = zxcvbn::zxcvbn(password, &about);
+    if estimate.score() >= zxcvbn::Score::Three {
+        return None;
+    }
+    let feedback = estimate.feedback();
+    let warning = feedback.and_then(|feedback| feedback.warning()).map(|warning| warning.to_string());
+    let suggestions = feedback.map(|feedback| feedback.suggestions().to_vec()).unwrap_or_default();
+    let mut sentences = vec!["This password is too easy to guess.".to_owned()];
+    sentences.extend(warning);
+    sentences.extend(suggestions.into_iter().map(|suggestion| suggestion.to_string()));
+    Some(sentences.join(" "))
 }
 
 fn hash(argon2: &Argon2<'_>, password: &str, random: &Random) -> Result<PasswordHash, PasswordError> {
@@ -130,6 +157,17 @@ mod tests {
         assert!(matches!(pool.hash(secret("short")).await, Err(PasswordError::Length(_))));
         assert!(matches!(pool.hash(secret(&"x".repeat(300))).await, Err(PasswordError::Length(_))));
         assert!(!pool.verify(secret(&"x".repeat(300)), None).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_is_easy_to_guess_is_told_with_the_reason() {
+        let pool = pool();
+        let advise =
+            async |password: &str, about: &str| pool.advise(secret(password), vec![about.to_owned()]).await.unwrap();
+        assert!(advise("password123", "").await.unwrap().contains("too easy to guess"));
+        assert!(advise("annexample2026", "annexample").await.is_some());
+        assert_eq!(advise("correct horse battery", "ann").await, None);
+        assert!(pool.advise(secret("short"), Vec::new()).await.is_err());
     }
 
     #[tokio::test]

@@ -4,10 +4,13 @@ pub mod api_key;
 pub mod client;
 pub mod code;
 pub mod consent;
+pub mod device;
+pub mod factors;
 pub mod flow;
 pub mod grant;
 pub mod hash;
 pub mod profile;
+pub mod reset;
 pub mod session;
 pub mod user;
 

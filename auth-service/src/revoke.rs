@@ -8,7 +8,7 @@ use cloakroom_protocol::token::TokenId;
 
 use crate::app::App;
 use crate::record::user::{Change, Held, User, held};
-use crate::record::{RecordError, TOMBSTONE, api_key, grant, session, user};
+use crate::record::{RecordError, TOMBSTONE, api_key, device, grant, session, user};
 use crate::store::{Entry, EventId, Key, Revocation, StoreError};
 
 /// Nothing to revoke is no error.
@@ -117,9 +117,10 @@ pub enum Extent {
     Everything,
 }
 
-/// Ends what a subject has. The epoch moves on first, so that no sign-in under way escapes.
+/// Ends what a subject has, trust in browsers included. The epoch moves on first, so that no sign-in under way escapes.
 pub async fn subject(app: &App, sub: &str, except: Option<TokenId>, extent: Extent) -> Result<Ended, RecordError> {
     move_epoch(app, sub).await?;
+    device::forget_all(app.store(), sub).await?;
     let all = held(app.store(), sub).await?;
     let kept = |one: &Held| {
         (one.kind == "session" && Some(one.id) == except) || (one.kind == "api-key" && extent == Extent::SignedIn)

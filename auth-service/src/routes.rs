@@ -24,9 +24,25 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(45);
 pub fn public(app: Shared) -> Router {
     Router::new()
         .route("/sign-in", get(pages::sign_in::get).post(pages::sign_in::post))
+        .route("/second-factor", get(pages::second_factor::get).post(pages::second_factor::post))
+        .route("/second-factor/set-up", post(pages::second_factor::set_up))
+        .route("/second-factor/continue", get(pages::second_factor::go_on))
         .route("/consent", get(pages::consent::get).post(pages::consent::post))
         .route("/account", get(pages::account::get))
-        .route("/account/sign-out", post(pages::account::sign_out))
+        .route("/account/sign-out", post(pages::account::sessions::sign_out))
+        .route("/account/browsers/forget", post(pages::account::browsers::forget))
+        .route("/account/applications/disconnect", post(pages::account::applications::disconnect))
+        .route("/account/password", get(pages::account::password::get).post(pages::account::password::post))
+        .route("/reset-password", get(pages::reset_password::get).post(pages::reset_password::post))
+        .route(
+            "/account/authenticator",
+            get(pages::account::authenticator::get).post(pages::account::authenticator::post),
+        )
+        .route("/account/authenticator/remove", post(pages::account::authenticator::remove))
+        .route(
+            "/account/recovery-codes",
+            get(pages::account::recovery_codes::get).post(pages::account::recovery_codes::post),
+        )
         .route("/signed-out", get(pages::signed_out::get))
         .route("/assets/style.css", get(pages::assets::style))
         .route("/oauth2/authorize", get(oauth::authorize::get).post(oauth::authorize::post))
@@ -74,6 +90,8 @@ fn administration() -> Router<Shared> {
         .route("/users", get(admin::users::list).post(admin::users::create))
         .route("/users/{id}", get(admin::users::get).patch(admin::users::update).delete(admin::users::delete))
         .route("/users/{id}/password", put(admin::users::set_password))
+        .route("/users/{id}/password-reset", post(admin::users::reset_password))
+        .route("/users/{id}/factors", get(admin::users::factors).delete(admin::users::delete_factors))
         .route("/users/{id}/sessions", get(admin::sessions::of_user).delete(admin::sessions::delete_of_user))
         .route("/sessions/{id}", get(admin::sessions::get).delete(admin::sessions::delete))
         .route("/clients", get(admin::clients::list).post(admin::clients::create))
@@ -115,7 +133,7 @@ async fn frame(State(app): State<Shared>, request: Request, next: Next) -> Respo
         ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
     ];
     for (name, value) in fixed {
-        headers.insert(name, HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     headers
         .entry("content-security-policy")

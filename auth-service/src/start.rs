@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::password::{PasswordError, PasswordPool};
 use crate::random::{NoEntropy, Random};
 use crate::registry::Registry;
+use crate::reseal;
 use crate::serve::{GRACE, serve};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
@@ -202,6 +203,8 @@ fn spawn_upkeep(tasks: &mut JoinSet<()>, app: &Shared) {
     tasks.spawn(async move { receipt::publish_changes(&marks.hub, marks.store(), &marks.replica, &marks.clock).await });
     let keys = Arc::clone(app);
     tasks.spawn(async move { keep_keys(&keys).await });
+    let seeds = Arc::clone(app);
+    tasks.spawn(async move { reseal_seeds(&seeds).await });
     let recovery = Arc::clone(app);
     tasks.spawn(async move { recover(&recovery).await });
 }
@@ -215,6 +218,18 @@ async fn keep_keys(app: &App) {
         }
         let pause = if app.ring.is_loaded() { UPKEEP } else { EAGER };
         let _ = tokio::time::timeout(pause, changes.changed()).await;
+    }
+}
+
+/// Once, as soon as the store answers: a key is changed by a restart.
+async fn reseal_seeds(app: &App) {
+    loop {
+        match reseal::seeds(app).await {
+            Ok(0) => return,
+            Ok(count) => return tracing::info!(count, "seeds sealed anew under the current encryption key"),
+            Err(error) => tracing::warn!(%error, "seeds could not be sealed anew"),
+        }
+        tokio::time::sleep(UPKEEP).await;
     }
 }
 

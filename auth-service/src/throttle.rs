@@ -7,6 +7,8 @@ use crate::config::Limits;
 use crate::record::hash::StoredHash;
 use crate::store::{Key, Store, StoreError, to_json};
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// Whether an attempt may go ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -29,6 +31,23 @@ pub async fn attempt(
         tokio::try_join!(store.hit(&pair, window), store.hit(&whole, window), store.hit(&from, window))?;
     let within = pair <= limits.per_account_and_address && whole <= limits.per_account && from <= limits.per_address;
     Ok(if within { Verdict::Go } else { Verdict::Wait(limits.window_seconds) })
+}
+
+/// Counts a try at a second factor. Whoever gets here has the password, so the count is by account and lasts a day: six digits would not
+/// survive the password's limits. Browsers in which the account was used before count on their own (`known`), so that a thief of the
+/// password cannot lock the owner out.
+pub async fn code(store: &dyn Store, limits: &Limits, sub: &str, known: Option<&str>) -> Result<Verdict, StoreError> {
+    let count = store.hit(&codes(sub, known), DAY).await?;
+    Ok(if count <= limits.codes_per_account { Verdict::Go } else { Verdict::Wait(limits.window_seconds) })
+}
+
+pub async fn forgive_codes(store: &dyn Store, sub: &str, known: Option<&str>) -> Result<(), StoreError> {
+    store.forget_hits(&codes(sub, known)).await
+}
+
+fn codes(sub: &str, known: Option<&str>) -> Key {
+    let name = to_json(&StoredHash::of_secret(&format!("{sub}\0{}", known.unwrap_or_default()))).replace('"', "");
+    Key::new("codes", name)
 }
 
 /// Counts a visit that makes the store remember something for somebody who is not signed in.
@@ -77,6 +96,7 @@ mod tests {
         per_account_and_address: 2,
         per_account: 4,
         per_address: 6,
+        codes_per_account: 2,
         visits_per_address: 9,
     };
 
@@ -102,6 +122,17 @@ mod tests {
         }
         let neighbour = ip("2001:db8::ffff:1");
         assert_eq!(attempt(&store, &LIMITS, "g", neighbour).await.unwrap(), Verdict::Wait(60), "same /64");
+    }
+
+    #[tokio::test]
+    async fn a_thief_of_the_password_has_few_codes_and_cannot_use_up_the_owners() {
+        let store = MemoryStore::new(Clock::system());
+        for _ in 0..2 {
+            assert_eq!(code(&store, &LIMITS, "ann", None).await.unwrap(), Verdict::Go);
+        }
+        assert_eq!(code(&store, &LIMITS, "ann", None).await.unwrap(), Verdict::Wait(60));
+        assert_eq!(code(&store, &LIMITS, "ann", Some("own")).await.unwrap(), Verdict::Go);
+        assert_eq!(code(&store, &LIMITS, "bob", None).await.unwrap(), Verdict::Go);
     }
 
     #[tokio::test]

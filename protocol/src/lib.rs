@@ -1,5 +1,6 @@
 //! What two Cloakroom processes must agree on: tokens, messages, files and environment names. No IO.
 
+pub mod acr;
 pub mod events;
 pub mod injected;
 pub mod internal_api;

@@ -1,6 +1,6 @@
 //! What holds where the file says nothing.
 
-use super::{Limits, Passwords, SessionConfig, Signing, Theme, Tokens};
+use super::{Factors, Limits, Passwords, SessionConfig, Signing, Theme, Tokens};
 use crate::keys::Algorithm;
 
 impl Default for Signing {
@@ -35,7 +35,20 @@ impl Default for Tokens {
 impl Default for Passwords {
     /// OWASP's second choice for argon2id: 19 MiB, two passes.
     fn default() -> Self {
-        Self { memory_kib: 19 * 1024, iterations: 2, parallelism: 1, workers: 2, min_length: 10 }
+        Self {
+            memory_kib: 19 * 1024,
+            iterations: 2,
+            parallelism: 1,
+            workers: 2,
+            min_length: 10,
+            reset_link_seconds: 3600,
+        }
+    }
+}
+
+impl Default for Factors {
+    fn default() -> Self {
+        Self { required_groups: Vec::new(), trust_browser_days: 30, recent_seconds: 600 }
     }
 }
 
@@ -46,6 +59,7 @@ impl Default for Limits {
             per_account_and_address: 10,
             per_account: 100,
             per_address: 100,
+            codes_per_account: 30,
             visits_per_address: 1000,
         }
     }

@@ -2,10 +2,16 @@
 
 pub mod account;
 pub mod assets;
+pub mod authenticator;
 pub mod browser;
 pub mod consent;
 pub mod error;
+pub mod flows;
+pub mod new_password;
+pub mod reset_password;
+pub mod second_factor;
 pub mod sign_in;
+pub mod signed_in;
 pub mod signed_out;
 
 use askama::Template;

@@ -122,6 +122,11 @@ impl KeyRing {
         Err(KeyError::Store(StoreError::Unavailable("signing keys are being changed by others".to_owned())))
     }
 
+    /// What encrypts at rest, for others who keep secrets.
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
     pub fn is_loaded(&self) -> bool {
         !self.held.load().signers.is_empty()
     }

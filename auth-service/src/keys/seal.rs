@@ -54,6 +54,11 @@ impl Sealer {
         self.keys.first().map_or("", |(id, _)| id)
     }
 
+    /// Whether something may be sealed under a key that is to go.
+    pub fn has_older_keys(&self) -> bool {
+        self.keys.len() > 1
+    }
+
     /// `purpose` is authenticated with it: what was sealed for one purpose does not open for another.
     pub fn seal(&self, purpose: &str, plain: &[u8], random: &Random) -> Result<Sealed, SealError> {
         let (id, key) = self.keys.first().ok_or(SealError::NoKey)?;

@@ -34,6 +34,9 @@ pub struct Client {
     /// The organisation's own: no consent page.
     #[serde(default)]
     pub first_party: bool,
+    /// People sign in to it with two factors, whatever it asks for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_mfa: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,6 +240,7 @@ mod tests {
             audiences: vec!["shop/web".into()],
             introspects: Vec::new(),
             first_party: false,
+            require_mfa: false,
         }
     }
 

@@ -53,6 +53,21 @@ pub async fn add(
     store.upsert(&key(sub), update).await.map(drop)
 }
 
+/// Everything that a person has allowed, by client.
+pub async fn list(store: &dyn Store, sub: &str) -> Result<Vec<(String, Consent)>, StoreError> {
+    let fields = store.read_all(&key(sub)).await?.unwrap_or_default();
+    let mut all = fields
+        .into_iter()
+        .map(|(client, json)| Ok((client, from_json("consent", &json)?)))
+        .collect::<Result<Vec<(String, Consent)>, StoreError>>()?;
+    all.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(all)
+}
+
+pub async fn forget(store: &dyn Store, sub: &str, client: &str) -> Result<(), StoreError> {
+    store.update(&key(sub), Update { unset: vec![client.to_owned()], ..Update::default() }).await.map(drop)
+}
+
 pub async fn forget_all(store: &dyn Store, sub: &str) -> Result<(), StoreError> {
     store.take(&key(sub)).await.map(drop)
 }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use cloakroom_protocol::token::TokenId;
 use serde::{Deserialize, Serialize};
 
 use super::hash::StoredHash;
+use super::reset::Ticket;
+use crate::assurance::Proof;
 use crate::store::{Created, Key, Store, StoreError, from_json, to_json};
 
 /// How long people may take to sign in.
@@ -54,6 +57,54 @@ pub struct Prompt {
 pub enum Goal {
     Authorize(Box<AuthorizationRequest>),
     Account,
+    /// One of the account's pages that change how somebody signs in.
+    Settings(Settings),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settings {
+    Authenticator,
+    RecoveryCodes,
+    Password,
+}
+
+impl Settings {
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Authenticator => "/account/authenticator",
+            Self::RecoveryCodes => "/account/recovery-codes",
+            Self::Password => "/account/password",
+        }
+    }
+}
+
+/// Which page a flow is at. A flow is good for that page only: nobody gets past one by taking its id to another.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    #[default]
+    SignIn,
+    SecondFactor(Box<Entered>),
+    Consent,
+    Reset(Ticket),
+    /// Everything was asked for, and the person is to read something before going on.
+    SignedIn(TokenId),
+}
+
+/// A person who has proved something, but not enough.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entered {
+    pub sub: String,
+    /// Of the user at that time: whatever changes it ends this, too.
+    pub epoch: u64,
+    pub proof: Proof,
+    /// The session that a second factor is to be added to; absent: there is none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elevates: Option<TokenId>,
+    /// Whether a trusted browser would not do.
+    #[serde(default)]
+    pub demanded: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,6 +114,8 @@ pub struct Flow {
     pub browser: StoredHash,
     /// Unix seconds.
     pub started: u64,
+    #[serde(default)]
+    pub stage: Stage,
 }
 
 fn key(id: &str) -> Key {

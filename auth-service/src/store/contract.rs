@@ -4,7 +4,15 @@ pub(super) mod servers;
 
 use std::time::Duration;
 
+use cloakroom_protocol::token::TokenId;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
 use super::{Backlog, Created, Entry, EventId, Guard, Key, Store, Update, Updated};
+use crate::keys::seal::Sealed;
+use crate::record::device::{self, Device};
+use crate::record::factors::{self, Totp};
+use crate::record::hash::StoredHash;
 use servers::{memory, redis_cluster, redis_single};
 
 const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
@@ -58,6 +66,9 @@ contract!(
     marks_are_shared_and_age,
     strange_text_survives,
     one_of_many_writers_wins,
+    a_one_time_code_is_used_by_one_of_many,
+    a_recovery_code_is_used_by_one_of_many,
+    a_trusted_browser_is_forgotten_by_its_owner_only,
 );
 
 async fn a_document_is_made_once_and_read_by_its_fields(store: &dyn Store) {
@@ -279,4 +290,63 @@ async fn one_of_many_writers_wins(store: &dyn Store) {
     let done = futures::future::join_all((0..20).map(write)).await;
     assert_eq!(done.iter().filter(|done| **done == Updated::Yes).count(), 1);
     assert_eq!(done.iter().filter(|done| **done == Updated::Conflict).count(), 19);
+}
+
+async fn a_one_time_code_is_used_by_one_of_many(store: &dyn Store) {
+    let totp = Totp { seed: Sealed::default(), created: 1 };
+    factors::set_totp(store, "u", &totp, 100).await.unwrap();
+    let held = factors::load(store, "u").await.unwrap();
+    assert!(!factors::use_step(store, "u", &held, 100, None).await.unwrap(), "it confirmed the app");
+    let all = futures::future::join_all((0..10).map(|_| factors::use_step(store, "u", &held, 101, None))).await;
+    assert_eq!(all.into_iter().filter(|used| *used.as_ref().unwrap()).count(), 1);
+    let held = factors::load(store, "u").await.unwrap();
+    assert!(!factors::use_step(store, "u", &held, 101, None).await.unwrap());
+    assert!(!factors::use_step(store, "u", &held, 99, None).await.unwrap(), "nor an earlier one");
+    assert!(factors::use_step(store, "u", &held, 102, Some(&totp)).await.unwrap());
+    let stale = held;
+    factors::remove_totp(store, "u").await.unwrap();
+    assert!(!factors::use_step(store, "u", &stale, 103, None).await.unwrap(), "removed is removed");
+    assert!(!factors::load(store, "u").await.unwrap().is_enrolled());
+}
+
+async fn a_recovery_code_is_used_by_one_of_many(store: &dyn Store) {
+    let codes = ["a", "b"].map(StoredHash::of_secret);
+    factors::set_totp(store, "u", &Totp { seed: Sealed::default(), created: 1 }, 1).await.unwrap();
+    factors::set_recovery_codes(store, "u", &codes).await.unwrap();
+    let held = factors::load(store, "u").await.unwrap();
+    assert_eq!(held.recovery_codes, 2);
+    let all =
+        futures::future::join_all((0..10).map(|_| factors::use_recovery_code(store, "u", &held, &codes[0]))).await;
+    assert_eq!(all.into_iter().filter(|used| *used.as_ref().unwrap()).count(), 1);
+    let held = factors::load(store, "u").await.unwrap();
+    assert!(!factors::use_recovery_code(store, "u", &held, &codes[0]).await.unwrap());
+    factors::set_recovery_codes(store, "u", &[StoredHash::of_secret("c")]).await.unwrap();
+    assert!(!factors::use_recovery_code(store, "u", &held, &codes[1]).await.unwrap(), "replaced meanwhile");
+    factors::forget_all(store, "u").await.unwrap();
+    assert_eq!(factors::load(store, "u").await.unwrap().recovery_codes, 0);
+}
+
+async fn a_trusted_browser_is_forgotten_by_its_owner_only(store: &dyn Store) {
+    let mut rng = StdRng::seed_from_u64(1);
+    let ids: Vec<TokenId> = (0..3).map(|_| TokenId::generate(&mut rng)).collect();
+    let device = |sub: &str| Device {
+        sub: sub.to_owned(),
+        secret: StoredHash::of_secret("x"),
+        created: 1,
+        user_agent: String::new(),
+        address: String::new(),
+    };
+    for (id, sub) in ids.iter().zip(["u", "u", "v"]) {
+        device::create(store, *id, &device(sub), Duration::from_secs(3600)).await.unwrap();
+    }
+    device::touch(store, ids[0], 9).await.unwrap();
+    assert_eq!(device::load(store, ids[0]).await.unwrap().unwrap().last_used, 9);
+    assert!(!device::forget(store, "v", ids[0]).await.unwrap());
+    assert!(device::forget(store, "u", ids[0]).await.unwrap());
+    assert_eq!(device::list(store, "u").await.unwrap().len(), 1);
+    device::touch(store, ids[0], 10).await.unwrap();
+    assert!(device::load(store, ids[0]).await.unwrap().is_none(), "a late use does not bring it back");
+    device::forget_all(store, "u").await.unwrap();
+    assert!(device::list(store, "u").await.unwrap().is_empty());
+    assert_eq!(device::list(store, "v").await.unwrap().len(), 1);
 }

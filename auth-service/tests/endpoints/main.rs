@@ -5,8 +5,10 @@
 mod harness;
 
 mod abuse;
+mod account;
 mod admin;
 mod events;
+mod factors;
 mod introspection;
 mod oauth;
 mod outage;

@@ -158,7 +158,7 @@ async fn a_demand_that_no_sign_in_here_meets_is_told_and_not_repeated() {
     let service = shop().await;
     let mut browser = Browser::default();
     service.sign_in_at(&mut browser, "shop/web", SHOP, "ann").await;
-    let url = service.push("shop/web", SHOP, &[("acr_values", "mfa")]).await;
+    let url = service.push("shop/web", SHOP, &[("acr_values", "phr")]).await;
     let page = browser.get(&service, &url).await.expect(403);
     assert!(page.body.contains("stronger sign-in"));
     let url = service.push("shop/web", SHOP, &[("acr_values", "mfa pwd")]).await;

@@ -46,6 +46,8 @@ pub struct Settings {
     introspects: Vec<String>,
     #[serde(default)]
     first_party: bool,
+    #[serde(default)]
+    require_mfa: bool,
 }
 
 /// Everything but id and secret.
@@ -69,6 +71,7 @@ fn client(client_id: String, name: String, secret: Option<StoredHash>, settings:
         audiences: settings.audiences,
         introspects: settings.introspects,
         first_party: settings.first_party,
+        require_mfa: settings.require_mfa,
     };
     client.validate().map_err(|error| ApiError::Unprocessable(error.to_string()))?;
     Ok(client)
@@ -86,6 +89,7 @@ fn show(client: &Client) -> Value {
         "audiences": client.audiences,
         "introspects": client.introspects,
         "first_party": client.first_party,
+        "require_mfa": client.require_mfa,
     })
 }
 

@@ -1,5 +1,7 @@
 //! `/admin/v1/users`: people and their passwords.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
@@ -14,9 +16,9 @@ use crate::endpoint::caller::{Administrator, JsonBody};
 use crate::endpoint::internal::revoke::{receipt_for, settle};
 use crate::endpoint::problem::ApiError;
 use crate::password::PasswordError;
-use crate::record::consent;
 use crate::record::profile::RESERVED_CLAIMS;
 use crate::record::user::{self, Change, Details, PasswordHash, ProfileDetails, User};
+use crate::record::{consent, factors, reset};
 use crate::revoke::{self, Extent};
 
 #[derive(Deserialize)]
@@ -225,6 +227,60 @@ pub async fn set_password(
     Ok(StatusCode::NO_CONTENT)
 }
 
+#[derive(Serialize)]
+struct ResetLink {
+    /// Shown once; whoever has it sets the password.
+    url: String,
+    expires_in: u64,
+}
+
+/// A link for the user, which replaces any earlier one. The old password goes on until it is used.
+pub async fn reset_password(
+    State(app): State<Shared>,
+    admin: Administrator,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let user = find(&app, &id).await?;
+    if user.details.disabled {
+        return Err(ApiError::Conflict("the user is disabled".to_owned()));
+    }
+    let expires_in = app.config.passwords.reset_link_seconds;
+    let (secret, life) = (app.random.secret(), Duration::from_secs(expires_in));
+    let token = reset::create(app.store(), &user.id, user.epoch, &secret, life).await?;
+    crate::audit::record("user.password-reset-link", &admin, &user.id, "");
+    let url = format!("{}/reset-password?token={token}", app.config.issuer);
+    Ok((StatusCode::CREATED, Json(ResetLink { url, expires_in })).into_response())
+}
+
+#[derive(Serialize)]
+struct ShownFactors {
+    totp: bool,
+    recovery_codes: usize,
+}
+
+pub async fn factors(
+    State(app): State<Shared>,
+    _: Administrator,
+    Path(id): Path<String>,
+) -> Result<Json<impl Serialize>, ApiError> {
+    let user = find(&app, &id).await?;
+    let factors = factors::load(app.store(), &user.id).await?;
+    Ok(Json(ShownFactors { totp: factors.totp.is_some(), recovery_codes: factors.recovery_codes }))
+}
+
+/// For somebody who has lost the device and the recovery codes. Whoever might hold a session by them is signed out.
+pub async fn delete_factors(
+    State(app): State<Shared>,
+    admin: Administrator,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let user = find(&app, &id).await?;
+    factors::forget_all(app.store(), &user.id).await?;
+    crate::audit::record("user.factors-removed", &admin, &user.id, "");
+    settle(&app, &revoke::subject(&app, &user.id, None, Extent::SignedIn).await?).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 pub async fn delete(
     State(app): State<Shared>,
     admin: Administrator,
@@ -237,6 +293,7 @@ pub async fn delete(
     user::remove(app.store(), &user).await?;
     let ended = revoke::subject(&app, &user.id, None, Extent::Everything).await?;
     consent::forget_all(app.store(), &user.id).await?;
+    factors::forget_all(app.store(), &user.id).await?;
     crate::audit::record("user.deleted", &admin, &user.id, &user.details.username);
     Ok(Json(receipt_for(&app, &ended, wait).await?))
 }

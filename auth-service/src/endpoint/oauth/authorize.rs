@@ -15,9 +15,10 @@ use url::Url;
 
 use super::error::OAuthError;
 use crate::app::{App, Shared};
+use crate::assurance::{Demand, Missing, Proof, SUPPORTED_ACR};
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
-use crate::endpoint::pages::{consent, redirect, sign_in};
+use crate::endpoint::pages::{consent, flows, redirect, second_factor, sign_in};
 use crate::form::Parameters;
 use crate::peer::ClientAddress;
 use crate::pkce::is_challenge;
@@ -27,9 +28,6 @@ use crate::record::flow::{self, AuthorizationRequest, Goal, Prompt};
 use crate::record::session::{Session, Terms};
 use crate::record::{consent as consents, user};
 use crate::registry::terms;
-
-/// How people can sign in.
-pub const SUPPORTED_ACR: [&str; 1] = ["pwd"];
 
 pub const REQUEST_URI_PREFIX: &str = "urn:ietf:params:oauth:request_uri:";
 
@@ -42,6 +40,7 @@ pub enum Refusal {
     InvalidTarget,
     UnauthorizedClient,
     LoginRequired,
+    InteractionRequired,
     ConsentRequired,
     AccessDenied,
 }
@@ -98,6 +97,7 @@ impl Refused {
             Refusal::UnauthorizedClient => OAuthError::UnauthorizedClient,
             Refusal::UnsupportedResponseType
             | Refusal::LoginRequired
+            | Refusal::InteractionRequired
             | Refusal::ConsentRequired
             | Refusal::AccessDenied => OAuthError::InvalidRequest("response_type is code".to_owned()),
         }
@@ -193,7 +193,8 @@ fn parse_prompt(prompt: Option<&str>) -> Option<Prompt> {
     (!parsed.none || (!parsed.login && !parsed.consent)).then_some(parsed)
 }
 
-/// Sends the browser on: to sign in, to consent, or back to the client. `fresh`: the person has just signed in for this very request.
+/// Sends the browser on: to sign in, to the second factor, to consent, or back to the client. `fresh`: the person has just signed in for
+/// this very request, so that only how strongly is still a question.
 pub async fn proceed(
     app: &App,
     browser: Browser,
@@ -201,15 +202,21 @@ pub async fn proceed(
     session: Option<Session>,
     fresh: bool,
 ) -> Result<Response, PageError> {
-    let session = session.filter(|session| fresh || is_recent_enough(app, &request, session));
     if let Some(sentence) = beyond_reach(&request) {
         return Err(PageError::Forbidden(sentence));
     }
-    let Some(session) = session else {
-        if request.prompt.none {
-            return Ok(refuse(app, &request.redirect_uri, request.state.as_deref(), Refusal::LoginRequired));
+    let missing = missing(app, &request, session.as_ref(), fresh).await?;
+    let session = match (session, missing) {
+        (Some(session), Missing::Nothing) => session,
+        (_, _) if request.prompt.none => {
+            let refusal =
+                if missing == Missing::SecondFactor { Refusal::InteractionRequired } else { Refusal::LoginRequired };
+            return Ok(refuse(app, &request.redirect_uri, request.state.as_deref(), refusal));
         }
-        return sign_in::begin(app, browser, Goal::Authorize(Box::new(request))).await;
+        (Some(session), Missing::SecondFactor) => {
+            return second_factor::step_up(app, browser, Goal::Authorize(Box::new(request)), &session).await;
+        }
+        (_, _) => return sign_in::begin(app, browser, Goal::Authorize(Box::new(request))).await,
     };
     if needs_consent(app, &request, &session).await? {
         if request.prompt.none {
@@ -227,19 +234,33 @@ fn beyond_reach(request: &AuthorizationRequest) -> Option<&'static str> {
     (!met).then_some("This page asks for a stronger sign-in than is set up here.")
 }
 
-/// Whether the sign-in counts for what is asked: the policy's own idle and absolute time, `max_age`, `prompt=login`.
-fn is_recent_enough(app: &App, request: &AuthorizationRequest, session: &Session) -> bool {
-    let now = app.now();
+/// What of the sign-in does not count, or not enough, for what is asked.
+async fn missing(
+    app: &App,
+    request: &AuthorizationRequest,
+    session: Option<&Session>,
+    fresh: bool,
+) -> Result<Missing, PageError> {
+    let Some(session) = session else { return Ok(Missing::Everything) };
+    if !fresh && !is_alive(app, request, session) {
+        return Ok(Missing::Everything);
+    }
+    let mut demand = flows::demand_of(app, request, &session.profile.groups).await?;
+    if fresh {
+        demand = Demand { mfa: demand.mfa, ..Demand::default() };
+    }
+    let proof = Proof::from_amr(&session.facts.amr, session.facts.auth_time);
+    Ok(demand.missing(&proof, app.now()))
+}
+
+/// Whether the session has not ended for who asks: a policy has an idle and an absolute time of its own.
+fn is_alive(app: &App, request: &AuthorizationRequest, session: &Session) -> bool {
     let terms = if request.for_policy {
         app.registry.get(&request.client_id).map(|policy| terms(&policy))
     } else {
         Some(Terms { idle: app.config.session.idle_seconds, absolute: app.config.session.absolute_seconds })
     };
-    if !terms.is_some_and(|terms| session.is_within(terms, now)) {
-        return false;
-    }
-    let age = now.saturating_sub(session.facts.auth_time);
-    !request.prompt.login && request.max_age.is_none_or(|max_age| max_age != 0 && age <= max_age)
+    terms.is_some_and(|terms| session.is_within(terms, app.now()))
 }
 
 async fn needs_consent(app: &App, request: &AuthorizationRequest, session: &Session) -> Result<bool, PageError> {
@@ -256,7 +277,7 @@ async fn needs_consent(app: &App, request: &AuthorizationRequest, session: &Sess
 }
 
 /// The code, to the registered address, with `iss` (RFC 9207) so that the client knows who answers.
-pub async fn answer(
+async fn answer(
     app: &App,
     browser: Browser,
     request: &AuthorizationRequest,
@@ -289,6 +310,7 @@ pub fn refuse(app: &App, redirect_uri: &str, state: Option<&str>, refusal: Refus
         Refusal::InvalidTarget => ("invalid_target", "a resource is not allowed for this application"),
         Refusal::UnauthorizedClient => ("unauthorized_client", "the application may not sign people in"),
         Refusal::LoginRequired => ("login_required", "nobody is signed in"),
+        Refusal::InteractionRequired => ("interaction_required", "a second factor has to be asked for"),
         Refusal::ConsentRequired => ("consent_required", "consent has not been given"),
         Refusal::AccessDenied => ("access_denied", "the person said no"),
     };

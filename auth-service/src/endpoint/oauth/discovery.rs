@@ -5,8 +5,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use serde_json::json;
 
-use super::authorize::SUPPORTED_ACR;
 use crate::app::Shared;
+use crate::assurance::SUPPORTED_ACR;
 use crate::keys::Algorithm;
 
 pub async fn metadata(State(app): State<Shared>) -> Response {

@@ -7,15 +7,15 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
-use super::browser::{Browser, is_from_us};
+use super::browser::Browser;
 use super::error::PageError;
+use super::flows;
 use super::{Frame, LeadsTo, page, redirect, sign_in};
 use crate::app::{App, Shared};
-use crate::endpoint::oauth::authorize::{Refusal, answer, display_name, refuse};
-use crate::form::Parameters;
+use crate::endpoint::oauth::authorize::{Refusal, display_name, proceed, refuse};
 use crate::peer::ClientAddress;
 use crate::record::consent;
-use crate::record::flow::{self, AuthorizationRequest, Flow, Goal};
+use crate::record::flow::{AuthorizationRequest, Goal, Stage};
 
 #[derive(Template)]
 #[template(path = "consent.html")]
@@ -35,9 +35,7 @@ pub struct FlowParameter {
 }
 
 pub async fn begin(app: &App, browser: Browser, request: AuthorizationRequest) -> Result<Response, PageError> {
-    let id = app.random.secret();
-    let flow = Flow { goal: Goal::Authorize(Box::new(request)), browser: browser.hash(), started: app.now() };
-    flow::create(app.store(), &id, &flow).await?;
+    let id = flows::start(app, &browser, Goal::Authorize(Box::new(request)), Stage::Consent).await?;
     Ok(browser.answer(redirect(&format!("/consent?flow={id}"))))
 }
 
@@ -48,7 +46,7 @@ pub async fn get(
     Query(FlowParameter { flow: id }): Query<FlowParameter>,
 ) -> Result<Response, PageError> {
     let browser = Browser::of(&app, &headers, address);
-    let request = request_of(sign_in::load(&app, &browser, &id).await?)?;
+    let request = flows::at_consent(&app, &browser, &id).await?;
     let Some(session) = browser.session(&app).await? else {
         return sign_in::begin(&app, browser, Goal::Authorize(Box::new(request))).await;
     };
@@ -72,19 +70,14 @@ pub async fn post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
-    let form = Parameters::parse(&body).map_err(|error| PageError::BadRequest(error.to_string()))?;
+    let of_flow = |form: &crate::form::Parameters| form.get("flow").unwrap_or_default().to_owned();
+    let (browser, form) = Browser::form(&app, &headers, address, &body, of_flow)?;
     let id = form.get("flow").unwrap_or_default();
-    let browser = Browser::of(&app, &headers, address);
-    if !is_from_us(&app, &headers) || !browser.proves(id, form.get("csrf")) {
-        return Err(PageError::BadRequest("This form did not come from our page, or the page is too old.".to_owned()));
-    }
-    let request = request_of(sign_in::load(&app, &browser, id).await?)?;
+    let mut request = flows::at_consent(&app, &browser, id).await?;
     let Some(session) = browser.session(&app).await? else {
         return sign_in::begin(&app, browser, Goal::Authorize(Box::new(request))).await;
     };
-    if !flow::finish(app.store(), id).await? {
-        return Err(PageError::BadRequest("This page was used before.".to_owned()));
-    }
+    flows::finish(&app, id).await?;
     let sub = &session.facts.sub;
     if form.get("decision") != Some("allow") {
         crate::audit::record("consent.refused", sub, &request.client_id, &request.scope);
@@ -93,17 +86,12 @@ pub async fn post(
     }
     consent::add(app.store(), sub, &request.client_id, &request.scope, &request.aud).await?;
     crate::audit::record("consent.given", sub, &request.client_id, &request.scope);
-    answer(&app, browser, &request, &session).await
+    // It has been asked for. Whoever signed in otherwise meanwhile is judged again.
+    request.prompt.consent = false;
+    proceed(&app, browser, request, Some(session), true).await
 }
 
-fn request_of(flow: Flow) -> Result<AuthorizationRequest, PageError> {
-    match flow.goal {
-        Goal::Authorize(request) => Ok(*request),
-        Goal::Account => Err(PageError::BadRequest("There is nothing to allow here.".to_owned())),
-    }
-}
-
-fn describe(app: &App, scope: &str) -> String {
+pub fn describe(app: &App, scope: &str) -> String {
     let ours = match scope {
         "openid" => Some("Know that it is you"),
         "profile" => Some("See your name"),

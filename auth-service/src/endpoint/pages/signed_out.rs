@@ -1,10 +1,11 @@
 //! `/signed-out`, and the question before signing out on a client's word.
 
 use askama::Template;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::Response;
 use http::StatusCode;
 
+use super::account::Told;
 use super::browser::Browser;
 use super::error::PageError;
 use super::{Frame, LeadsTo, page};
@@ -14,6 +15,7 @@ use crate::app::{App, Shared};
 #[template(path = "signed_out.html")]
 struct SignedOutPage {
     frame: Frame,
+    told: Option<String>,
 }
 
 #[derive(Template)]
@@ -24,8 +26,8 @@ struct SignOutPage {
     back: Option<String>,
 }
 
-pub async fn get(State(app): State<Shared>) -> Result<Response, PageError> {
-    page(StatusCode::OK, &SignedOutPage { frame: Frame::of(&app) }, &LeadsTo::Here)
+pub async fn get(State(app): State<Shared>, Query(told): Query<Told>) -> Result<Response, PageError> {
+    page(StatusCode::OK, &SignedOutPage { frame: Frame::of(&app), told: told.sentence() }, &LeadsTo::Here)
 }
 
 /// `back`: the client's registered address, offered as a link for those who stay.

@@ -1,0 +1,71 @@
+//! A link by which somebody sets a new password: one per person, good once and not for long. Only the secret's hash is kept.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::hash::StoredHash;
+use crate::random::SECRET_LEN;
+use crate::store::{Key, Store, StoreError, Update, from_json, to_json};
+
+/// Of a user's id.
+const ID_LEN: usize = 22;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Reset {
+    secret: StoredHash,
+    /// Of the user when the link was made: whatever changes the account makes the link worthless.
+    epoch: u64,
+}
+
+/// Whose link it is, and what proves it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ticket {
+    pub sub: String,
+    pub secret: StoredHash,
+}
+
+fn key(sub: &str) -> Key {
+    Key::new("password-reset", sub)
+}
+
+/// The text of a link that replaces any earlier one.
+pub async fn create(
+    store: &dyn Store,
+    sub: &str,
+    epoch: u64,
+    secret: &str,
+    life: Duration,
+) -> Result<String, StoreError> {
+    let reset = Reset { secret: StoredHash::of_secret(secret), epoch };
+    let update = Update { set: vec![("d".to_owned(), to_json(&reset))], ttl: Some(life), ..Update::default() };
+    store.upsert(&key(sub), update).await?;
+    Ok(format!("{sub}{secret}"))
+}
+
+pub fn parse(text: &str) -> Option<Ticket> {
+    let ours = text.len() == ID_LEN + SECRET_LEN && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    let (sub, secret) = ours.then(|| text.split_at(ID_LEN))?;
+    Some(Ticket { sub: sub.to_owned(), secret: StoredHash::of_secret(secret) })
+}
+
+/// The user's epoch when the link was made, if the link is good.
+pub async fn check(store: &dyn Store, ticket: &Ticket) -> Result<Option<u64>, StoreError> {
+    let Some(values) = store.read(&key(&ticket.sub), &["d"]).await? else { return Ok(None) };
+    judge(values.into_iter().next().flatten().as_deref(), ticket)
+}
+
+/// Of several who use a link at once, one gets an answer.
+pub async fn take(store: &dyn Store, ticket: &Ticket) -> Result<Option<u64>, StoreError> {
+    if check(store, ticket).await?.is_none() {
+        return Ok(None);
+    }
+    let fields = store.take(&key(&ticket.sub)).await?.unwrap_or_default();
+    judge(fields.get("d").map(String::as_str), ticket)
+}
+
+fn judge(json: Option<&str>, ticket: &Ticket) -> Result<Option<u64>, StoreError> {
+    let Some(json) = json else { return Ok(None) };
+    let reset: Reset = from_json("password reset", json)?;
+    Ok(reset.secret.matches(&ticket.secret).then_some(reset.epoch))
+}
