@@ -24,6 +24,8 @@ const TOKEN_FILE_ENV: &str = "CLOAKROOM_TOKEN_FILE";
 const PROOF_KEY_FILE_ENV: &str = "CLOAKROOM_PROOF_KEY_FILE";
 const ADMIN_LISTEN_ENV: &str = "CLOAKROOM_ADMIN_LISTEN";
 const WORKERS_ENV: &str = "CLOAKROOM_WORKERS";
+/// In bytes.
+const MEMORY_ENV: &str = "CLOAKROOM_MEMORY";
 const LOG_ENV: &str = "CLOAKROOM_LOG";
 
 pub enum Command {
@@ -109,6 +111,13 @@ fn serve(environment: &dyn Fn(&str) -> Option<String>, ipv6: bool) -> Result<Com
             .filter(|count| (1..=256).contains(count))
             .ok_or(InvalidArguments::Environment { name: WORKERS_ENV, value })?,
     };
+    let memory = match environment(MEMORY_ENV) {
+        None => limits::memory(),
+        Some(value) => {
+            let memory = value.parse().ok().filter(|memory| *memory >= limits::LEAST_MEMORY);
+            memory.ok_or(InvalidArguments::Environment { name: MEMORY_ENV, value })?
+        }
+    };
     let level = environment(LOG_ENV).map_or(Ok(Level::Info), |level| level.parse())?;
     let options = Options {
         config: ConfigSource::File(path(CONFIG_ENV, injected::CONFIG_FILE)),
@@ -119,6 +128,7 @@ fn serve(environment: &dyn Fn(&str) -> Option<String>, ipv6: bool) -> Result<Com
         pod_uid: environment(injected::POD_UID_ENV).unwrap_or_else(|| "unknown".to_owned()),
         probes,
         workers,
+        memory,
     };
     Ok(Command::Serve { options: Box::new(options), level })
 }
@@ -200,6 +210,8 @@ mod tests {
             ("CLOAKROOM_INTERCEPTION", "Magic"),
             ("CLOAKROOM_WORKERS", "0"),
             ("CLOAKROOM_WORKERS", "many"),
+            ("CLOAKROOM_MEMORY", "1Mi"),
+            ("CLOAKROOM_MEMORY", "1000"),
             ("CLOAKROOM_ADMIN_LISTEN", "15020"),
             ("CLOAKROOM_LOG", "loud"),
         ] {

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 
 use crate::http2;
 use crate::request::forward::Peer;
+use crate::request::rescue::Failure;
 use crate::worker::Worker;
 use crate::worker::deadlines::Deadline;
 use buffer::Buffer;
@@ -42,6 +43,9 @@ pub struct Connection {
 
 /// Before any policy says otherwise.
 pub const DEFAULT_IDLE_SECONDS: u64 = 60;
+/// What a connection holds beside its buffers while something is going on, measured generously.
+const ACTIVE: usize = 10 << 10;
+const CROWDED_SECONDS: u64 = 5;
 const DEFAULT_HEAD_BYTES: usize = 32 << 10;
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -76,6 +80,11 @@ impl Connection {
         })
         .await;
         while self.wait().await {
+            if self.worker.buffers.is_short() {
+                self.shed();
+                return;
+            }
+            let _lent = self.worker.buffers.lend(ACTIVE);
             // Boxed, so that an idle connection does not carry the room that a request needs.
             match Box::pin(self.active()).await {
                 Next::Idle => {}
@@ -84,9 +93,24 @@ impl Connection {
         }
     }
 
+    /// Where nothing is left to hold, not even the little that a proper refusal takes.
+    fn shed(&self) {
+        self.worker.shed();
+        // A socket closed with unread bytes is reset, and the client may not get to read our words.
+        let mut unread = [0; 2048];
+        while self.stream.try_read(&mut unread).is_ok_and(|count| count == unread.len()) {}
+        // Who does not take it at once goes without.
+        let _ = self.stream.try_write(
+            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        );
+    }
+
     /// Until the client says something; false: it never will.
     async fn wait(&mut self) -> bool {
-        self.deadline.allow(&self.worker.deadlines, self.idle_seconds());
+        // Whoever says nothing goes first where there are almost too many.
+        let seconds = self.idle_seconds();
+        let seconds = if self.worker.is_crowded() { seconds.min(CROWDED_SECONDS) } else { seconds };
+        self.deadline.allow(&self.worker.deadlines, seconds);
         let Self { stream, worker, deadline, .. } = self;
         poll_fn(|cx| match stream.poll_read_ready(cx) {
             Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
@@ -129,7 +153,11 @@ impl Connection {
                     return Next::Close;
                 }
                 Head::Unreadable(unreadable) => {
-                    self.refuse(unreadable, output).await;
+                    self.refuse(&unreadable.into(), output).await;
+                    return Next::Close;
+                }
+                Head::NoRoom => {
+                    self.refuse(&Failure::NoRoom, output).await;
                     return Next::Close;
                 }
             }
@@ -173,8 +201,11 @@ impl Connection {
                 return Head::Complete;
             }
             searched = filled.len();
+            if searched > 0 && self.worker.buffers.is_short() {
+                return Head::NoRoom;
+            }
             if input.is_full() {
-                input.grow(limit + buffer::SMALL);
+                input.grow(limit + buffer::SMALL, &self.worker.buffers);
             }
             if searched > 0 && !timed {
                 timed = true;
@@ -185,7 +216,11 @@ impl Connection {
                 Poll::Pending if searched > 0 && deadline.has_passed() => Poll::Ready(Err(ErrorKind::TimedOut.into())),
                 // Nothing there after all: wait without a buffer.
                 Poll::Pending if searched == 0 => Poll::Ready(Err(ErrorKind::WouldBlock.into())),
-                other => other,
+                Poll::Pending => {
+                    input.park(&worker.buffers);
+                    Poll::Pending
+                }
+                read @ Poll::Ready(_) => read,
             })
             .await;
             match read {
@@ -219,6 +254,7 @@ enum Head {
     Gone,
     Http2,
     Unreadable(Unreadable),
+    NoRoom,
 }
 
 /// Whether an empty line ends the head; looks only at what is new.

@@ -7,6 +7,7 @@ pub mod grpc;
 pub mod head;
 pub mod plain;
 pub mod rewind;
+pub mod web_socket;
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -15,14 +16,15 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use crate::authority::Exchanged;
 use crate::http1::Connection;
-use crate::http1::buffer::Buffer;
+use crate::http1::buffer::{Buffer, Lent};
 use crate::local_response::LocalResponse;
 use crate::request::forward::Peer;
 use crate::request::gate::{Gate, Reading, Step, turn_away};
@@ -34,13 +36,20 @@ pub use grpc::Channels;
 use rewind::Rewind;
 
 /// Requests at a time on one connection; also what a connection can make the app bear.
-const MAX_STREAMS: u32 = 128;
+const MAX_STREAMS: u32 = 100;
 /// Streams a client may reset before they were looked at (CVE-2023-44487), and we because of its errors (CVE-2025-8671).
 const MAX_RESETS: usize = 32;
-const STREAM_WINDOW: u32 = 64 << 10;
+/// What a client may send ahead of the app's reading it.
+const STREAM_WINDOW: u32 = 32 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 /// Per stream, not yet taken by the client.
-const SEND_BUFFER: usize = 64 << 10;
+const SEND_BUFFER: usize = 32 << 10;
+/// The protocol's smallest: larger ones would only be held longer.
+const FRAME: u32 = 16 << 10;
+/// HPACK's table, per connection and direction.
+const HEADER_TABLE: u32 = 4 << 10;
+/// hyper's and our own state of a stream, measured generously.
+const STREAM: usize = 12 << 10;
 
 /// What the streams of one connection share.
 pub struct Session {
@@ -49,6 +58,21 @@ pub struct Session {
     pub app_port: u16,
     /// Streams that are open.
     streams: Cell<usize>,
+    /// Of these, tunnels, which have a time-out of their own.
+    tunnels: Cell<usize>,
+    /// When anything last moved on any stream, in milliseconds on the worker's clock.
+    moved: Cell<u64>,
+}
+
+impl Session {
+    fn progress(&self) {
+        self.moved.set(self.worker.deadlines.now());
+    }
+
+    /// Clients that take nothing have hyper wait without end, and the apps with it. What waits for an app has a time-out of its own.
+    fn stands_still(&self, seconds: u64) -> bool {
+        self.tunnels.get() == 0 && self.worker.deadlines.now().saturating_sub(self.moved.get()) > 2 * seconds * 1000
+    }
 }
 
 pub type Response = http::Response<ReplyBody>;
@@ -61,12 +85,15 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
         peer: connection.peer.clone(),
         app_port: connection.app_port,
         streams: Cell::new(0),
+        tunnels: Cell::new(0),
+        moved: Cell::new(connection.worker.deadlines.now()),
     });
     let idle_seconds = connection.idle_seconds();
     let Connection { stream, worker, deadline, .. } = connection;
     let service = {
         let session = Rc::clone(&session);
-        service_fn(move |request| answer(Rc::clone(&session), request))
+        // Boxed, so that a stream whose answer is not taken holds the answer, and not the room that making it took.
+        service_fn(move |request| Box::pin(answer(Rc::clone(&session), request)))
     };
     let io = TokioIo::new(Rewind::new(read.filled().to_vec(), stream));
     let mut builder = http2::Builder::new(LocalExecutor);
@@ -78,6 +105,9 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
+        .max_frame_size(FRAME)
+        .header_table_size(HEADER_TABLE)
+        .enable_connect_protocol()
         .auto_date_header(false);
     let mut serving = pin!(builder.serve_connection(io, service));
     deadline.allow(&worker.deadlines, idle_seconds);
@@ -89,7 +119,7 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
             serving.as_mut().graceful_shutdown();
             deadline.allow(&worker.deadlines, idle_seconds);
         } else if deadline.has_passed() {
-            if leaving && session.streams.get() == 0 {
+            if leaving && session.streams.get() == 0 || session.stands_still(idle_seconds) {
                 return Poll::Ready(());
             }
             deadline.allow(&worker.deadlines, idle_seconds);
@@ -109,38 +139,56 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
     }
 }
 
-/// Counts a stream while it is there.
-pub struct Counted(Rc<Session>);
+/// Counts a stream while it is there, and what hyper may hold for it.
+pub struct Counted {
+    session: Rc<Session>,
+    _lent: Lent,
+}
 
 impl Counted {
-    fn new(session: Rc<Session>) -> Self {
+    fn new(session: Rc<Session>, has_body: bool) -> Self {
         session.streams.set(session.streams.get() + 1);
-        Self(session)
+        let window = if has_body { STREAM_WINDOW as usize } else { 0 };
+        let lent = session.worker.buffers.lend(STREAM + SEND_BUFFER + window);
+        Self { session, _lent: lent }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
+        self.session.streams.set(self.session.streams.get() - 1);
     }
 }
 
 async fn answer(session: Rc<Session>, request: http::Request<Incoming>) -> Result<Response, Infallible> {
-    let counted = Counted::new(Rc::clone(&session));
-    let (parts, body) = request.into_parts();
-    let response = route(&session, &parts, body).await;
+    let short = session.worker.buffers.is_short();
+    let (mut parts, body) = request.into_parts();
+    let counted = Counted::new(Rc::clone(&session), !body.is_end_stream());
+    session.progress();
+    let switching = parts.extensions.remove::<OnUpgrade>();
+    let response = if short {
+        local(turn_away(&session.worker, &session.peer, &Failure::NoRoom))
+    } else {
+        route(&session, &parts, body, switching).await
+    };
     Ok(response.map(|body| body.counted(counted)))
 }
 
-async fn route(session: &Rc<Session>, parts: &http::request::Parts, body: Incoming) -> Response {
+async fn route(
+    session: &Rc<Session>,
+    parts: &http::request::Parts,
+    body: Incoming,
+    switching: Option<OnUpgrade>,
+) -> Response {
     let worker = &session.worker;
     let Some(policy) = worker.policy() else {
         return local(turn_away(worker, &session.peer, &Failure::NoPolicy));
     };
+    let key = web_socket::key(parts, worker);
     let mut answer: Option<Result<Exchanged, _>> = None;
     loop {
         let gate = Gate { worker, peer: &session.peer, policy: &policy };
-        let step = match head::read(parts, &body, &policy) {
+        let step = match head::read(parts, &body, &policy, key.as_deref()) {
             Ok(message) => {
                 let reading = Reading {
                     head_length: 0,
@@ -161,10 +209,10 @@ async fn route(session: &Rc<Session>, parts: &http::request::Parts, body: Incomi
             Step::Refuse(refused) => return local(gate.settle(&refused).await),
             Step::Forward(forwarding) => {
                 let forwarding = Rc::new(forwarding);
-                let answered = if forwarding.is_call() {
-                    grpc::forward(session, &forwarding, body).await
-                } else {
-                    plain::forward(session, &forwarding, body).await
+                let answered = match switching {
+                    Some(switching) if forwarding.upgrade => web_socket::open(session, &forwarding, switching).await,
+                    _ if forwarding.is_call() => grpc::forward(session, &forwarding, body).await,
+                    _ => plain::forward(session, &forwarding, body).await,
                 };
                 return answered.unwrap_or_else(|failure| local(gate.fail(&forwarding, &failure)));
             }

@@ -22,11 +22,51 @@ pub fn workers() -> usize {
     }
 }
 
+/// Bytes that the process may take.
+pub fn memory() -> usize {
+    memory_limit(Path::new(ROOT), &membership()).unwrap_or(MEMORY_WITHOUT_LIMIT).clamp(LEAST_MEMORY, MOST_MEMORY)
+}
+
 /// A quarter of the memory is for what is cached; connections and bodies under way need the rest.
-pub fn cache_bounds() -> Bounds {
+pub fn cache_bounds(memory: usize) -> Bounds {
     let bounds = Bounds::default();
-    let limit = memory_limit(Path::new(ROOT), &membership());
-    Bounds { bytes: limit.map_or(bounds.bytes, |limit| bounds.bytes.min(limit / 4)), ..bounds }
+    Bounds { bytes: bounds.bytes.min(memory / 4), ..bounds }
+}
+
+/// What a worker may hold: more connections are closed, more requests refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub connections: usize,
+    /// Of buffers, whoever holds them.
+    pub bytes: usize,
+}
+
+/// Beside the cache's quarter, three eighths of the memory are for what is under way and an eighth for connections that wait; the last
+/// quarter is for the process itself and for what the allocator cannot use.
+pub fn room(memory: usize, workers: usize) -> Room {
+    let files = open_files(&fs::read_to_string("/proc/self/limits").unwrap_or_default());
+    share(memory, files, workers.max(1))
+}
+
+fn share(memory: usize, files: Option<usize>, workers: usize) -> Room {
+    let by_memory = memory / 8 / CONNECTION;
+    // Each may need a connection to the app.
+    let by_files = files.map_or(usize::MAX, |files| files.saturating_sub(OWN_FILES).max(2) / 2);
+    Room { connections: (by_memory.min(by_files) / workers).max(1), bytes: memory / 8 * 3 / workers }
+}
+
+/// What a connection that waits costs, measured generously.
+const CONNECTION: usize = 2 << 10;
+const OWN_FILES: usize = 64;
+const MEMORY_WITHOUT_LIMIT: usize = 512 << 20;
+/// Below this nothing could be served.
+pub const LEAST_MEMORY: usize = 16 << 20;
+const MOST_MEMORY: usize = 4 << 30;
+
+/// The soft limit, from /proc/self/limits.
+fn open_files(limits: &str) -> Option<usize> {
+    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
+    line.split_ascii_whitespace().nth(3)?.parse().ok()
 }
 
 fn membership() -> String {
@@ -160,6 +200,22 @@ mod tests {
         assert_eq!(memory_limit(&tree.0, "0::/\n"), None);
         let v1 = Tree::new("memory-v1", &[("memory/pod/memory.limit_in_bytes", "33554432\n")]);
         assert_eq!(memory_limit(&v1.0, "9:memory:/pod\n"), Some(32 << 20));
-        assert!(cache_bounds().bytes <= Bounds::default().bytes);
+        assert_eq!(cache_bounds(8 << 20).bytes, 2 << 20);
+        assert_eq!(cache_bounds(MOST_MEMORY).bytes, Bounds::default().bytes);
+    }
+
+    #[test]
+    fn what_may_be_held_fits_beside_the_cache() {
+        let memory = 128 << 20;
+        let room = share(memory, None, 2);
+        assert!(2 * (room.connections * CONNECTION + room.bytes) + cache_bounds(memory).bytes <= memory / 4 * 3);
+        assert_eq!((room.connections, room.bytes), (4096, 24 << 20));
+        assert_eq!(share(memory, Some(1064), 2).connections, 250);
+        assert!(share(LEAST_MEMORY, Some(0), 64).connections > 0);
+        assert_eq!(
+            open_files("Limit  Soft  Hard  Units\nMax open files            1024        524288      files\n"),
+            Some(1024)
+        );
+        assert_eq!(open_files("Max open files  unlimited  unlimited  files\n"), None);
     }
 }

@@ -147,7 +147,7 @@ async fn accept(listener: TcpListener, app_port: u16, worker: Rc<Worker>) {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 // Answers are written whole; waiting for more would only delay them.
-                if stream.set_nodelay(true).is_ok() {
+                if worker.has_room() && stream.set_nodelay(true).is_ok() {
                     tokio::task::spawn_local(http1::serve(stream, peer.ip(), app_port, Rc::clone(&worker)));
                 }
             }

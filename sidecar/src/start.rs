@@ -38,6 +38,8 @@ pub struct Options {
     pub pod_uid: String,
     pub probes: Vec<Probe>,
     pub workers: usize,
+    /// Bytes that the process may take.
+    pub memory: usize,
 }
 
 pub enum ConfigSource {
@@ -100,7 +102,7 @@ impl Sidecar {
             workload: options.workload_token,
             sidecar: options.pod_uid.clone(),
             runtime: runtime.clone(),
-            bounds: limits::cache_bounds(),
+            bounds: limits::cache_bounds(options.memory),
         });
         let mut running = Running {
             phase,
@@ -143,8 +145,13 @@ impl Sidecar {
         }
         let authority =
             Control::new(client, policy.clone(), metrics.clone(), options.proof_key_file, options.pod_uid, rng);
-        let serving =
-            Runtime { policy, authority: Arc::new(authority), metrics, clock: || clock::unix_now().as_secs() };
+        let serving = Runtime {
+            policy,
+            authority: Arc::new(authority),
+            metrics,
+            clock: || clock::unix_now().as_secs(),
+            room: limits::room(options.memory, options.workers),
+        };
         let workers =
             listen::serve(&options.listens, options.workers, &serving, &phases, seed).map_err(StartError::Listen)?;
         running.workers = Some(workers);

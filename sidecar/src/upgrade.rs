@@ -30,8 +30,25 @@ pub async fn tunnel(
     let limits = Limits { worker, deadline };
     let (mut from_client, mut to_client) = stream.split();
     let (mut from_app, mut to_app) = upstream.stream.split();
-    let mut up = pin!(carry(input, &mut from_client, &mut to_app, limits));
-    let mut down = pin!(carry(reply, &mut from_app, &mut to_client, limits));
+    let up = (input, &mut from_client, &mut to_app);
+    let down = (reply, &mut from_app, &mut to_client);
+    shuttle(up, down, limits).await;
+    deadline.unbind();
+}
+
+/// Bytes read already, where more come from, and where they go.
+pub type Way<'w, R, W> = (&'w mut Buffer, &'w mut R, &'w mut W);
+
+/// Until both directions have ended, or one has failed.
+pub async fn shuttle<R1, W1, R2, W2>(up: Way<'_, R1, W1>, down: Way<'_, R2, W2>, limits: Limits<'_>)
+where
+    R1: AsyncRead + Unpin,
+    W1: AsyncWrite + Unpin,
+    R2: AsyncRead + Unpin,
+    W2: AsyncWrite + Unpin,
+{
+    let mut up = pin!(carry(up, limits));
+    let mut down = pin!(carry(down, limits));
     let (mut up_done, mut down_done) = (false, false);
     // Either side may finish speaking first and go on listening; an error ends both.
     poll_fn(|cx| {
@@ -50,10 +67,9 @@ pub async fn tunnel(
         if up_done && down_done { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    deadline.unbind();
 }
 
-async fn carry<R, W>(buffer: &mut Buffer, from: &mut R, to: &mut W, limits: Limits<'_>) -> io::Result<()>
+async fn carry<R, W>((buffer, from, to): Way<'_, R, W>, limits: Limits<'_>) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,

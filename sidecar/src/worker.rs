@@ -3,6 +3,7 @@
 pub mod deadlines;
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,7 +14,9 @@ use crate::authority::Authority;
 use crate::config::{CurrentPolicy, Policy};
 use crate::http1::buffer::Buffers;
 use crate::http2::Channels;
-use crate::metrics::Metrics;
+use crate::limits::Room;
+use crate::log;
+use crate::metrics::{Metrics, Outcome};
 use crate::upstream::Pool;
 use deadlines::Deadlines;
 
@@ -25,6 +28,8 @@ pub struct Runtime {
     pub metrics: Arc<Metrics>,
     /// Unix seconds.
     pub clock: fn() -> u64,
+    /// Each worker's share of what the process may take.
+    pub room: Room,
 }
 
 pub struct Worker {
@@ -43,6 +48,8 @@ pub struct Worker {
     decision_prefix: String,
     /// Connections that are open.
     pub open: Cell<usize>,
+    /// Connections for which there was no room, since the last tick.
+    turned_away: Cell<u64>,
 }
 
 impl Worker {
@@ -50,9 +57,10 @@ impl Worker {
         Rc::new(Self {
             now: Cell::new((runtime.clock)()),
             policy: RefCell::new(Cache::new(Arc::clone(&runtime.policy))),
-            runtime,
             deadlines: Deadlines::default(),
-            buffers: Buffers::default(),
+            buffers: Buffers::new(runtime.room.bytes),
+            turned_away: Cell::new(0),
+            runtime,
             pool: Pool::default(),
             channels: Channels::default(),
             log: RefCell::new(log),
@@ -68,6 +76,12 @@ impl Worker {
         self.now.set((self.runtime.clock)());
         self.deadlines.advance(elapsed_millis);
         self.pool.sweep(elapsed_millis);
+        if self.turned_away.get() > 0 {
+            let Room { connections, bytes } = self.runtime.room;
+            let fields =
+                [("count", &self.turned_away.take() as &dyn Display), ("connections", &connections), ("bytes", &bytes)];
+            log::warn("connections turned away: there is room for no more", &fields);
+        }
         self.log.borrow_mut().flush();
     }
 
@@ -79,6 +93,26 @@ impl Worker {
     /// Unix seconds.
     pub fn now(&self) -> u64 {
         self.now.get()
+    }
+
+    /// Whether one more connection may be served; counts those that may not.
+    pub fn has_room(&self) -> bool {
+        let has = self.open.get() < self.runtime.room.connections;
+        if !has {
+            self.turned_away.set(self.turned_away.get() + 1);
+        }
+        has
+    }
+
+    /// A connection is closed because the memory for what is under way is used up.
+    pub fn shed(&self) {
+        self.turned_away.set(self.turned_away.get() + 1);
+        self.runtime.metrics.requests.of(Outcome::Unavailable).inc();
+    }
+
+    /// Almost all connections that may be open are.
+    pub fn is_crowded(&self) -> bool {
+        self.open.get() > self.runtime.room.connections / 8 * 7
     }
 
     pub fn new_decision(&self) -> String {

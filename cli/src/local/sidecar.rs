@@ -30,6 +30,7 @@ impl Sidecar {
             pod_uid: POD.to_owned(),
             probes: Vec::new(),
             workers: cloakroom_sidecar::limits::workers(),
+            memory: cloakroom_sidecar::limits::memory(),
         })?;
         Ok(Self(running))
     }

@@ -1,6 +1,7 @@
 //! Bytes read and not yet consumed, in memory that connections hand on to each other.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::{io, pin::Pin};
 
@@ -10,6 +11,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 pub const SMALL: usize = 16 << 10;
 /// For bodies: fewer system calls, and still inside the second-level cache.
 pub const LARGE: usize = 128 << 10;
+/// What is less than this waits in memory of its own size.
+const PARKED: usize = SMALL / 2;
 
 #[derive(Default)]
 pub struct Buffer {
@@ -18,11 +21,34 @@ pub struct Buffer {
     end: usize,
     /// Much is to come: memory is borrowed by the [`LARGE`] piece.
     large: bool,
+    /// What it holds waits for more in memory that has room for nothing else.
+    parked: bool,
+    /// Absent while nobody uses it.
+    lent: Option<Lent>,
+}
+
+/// So many bytes of a worker's room, for as long as this lives.
+pub struct Lent {
+    total: Rc<Cell<usize>>,
+    bytes: usize,
+}
+
+impl Lent {
+    fn new(total: &Rc<Cell<usize>>, bytes: usize) -> Self {
+        total.set(total.get() + bytes);
+        Self { total: Rc::clone(total), bytes }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.total.set(self.total.get() - self.bytes);
+    }
 }
 
 impl Buffer {
-    pub fn with_capacity(capacity: usize) -> Self {
-        Self { data: vec![0; capacity].into_boxed_slice(), start: 0, end: 0, large: false }
+    fn with_capacity(capacity: usize) -> Self {
+        Self { data: vec![0; capacity].into_boxed_slice(), ..Self::default() }
     }
 
     pub fn filled(&self) -> &[u8] {
@@ -63,14 +89,36 @@ impl Buffer {
 
     /// No room is left, even after what was consumed has been given back.
     pub fn is_full(&self) -> bool {
-        self.len() == self.data.len() && self.capacity() > 0
+        self.len() == self.data.len() && self.capacity() > 0 && !self.parked
     }
 
     /// Moves what it holds to larger memory.
-    pub fn grow(&mut self, capacity: usize) {
+    pub fn grow(&mut self, capacity: usize, pool: &Buffers) {
         let mut larger = Self::with_capacity(capacity.max(self.len()));
+        larger.lent = Some(pool.lend(larger.capacity()));
         larger.append(self.filled());
-        *self = larger;
+        pool.give_back(std::mem::replace(self, larger));
+    }
+
+    /// Gives the memory back though something is in it, where that is little: whoever sends a byte a minute holds bytes and not buffers.
+    pub fn park(&mut self, pool: &Buffers) {
+        if !self.parked && self.capacity() == SMALL && (1..PARKED).contains(&self.len()) {
+            let held: Box<[u8]> = self.filled().into();
+            let parked = Self {
+                end: held.len(),
+                lent: Some(pool.lend(held.len())),
+                data: held,
+                parked: true,
+                ..Self::default()
+            };
+            pool.give_back(std::mem::replace(self, parked));
+        }
+    }
+
+    fn unpark(&mut self, pool: &Buffers) {
+        let mut roomy = pool.small();
+        roomy.append(self.filled());
+        *self = roomy;
     }
 
     fn make_room(&mut self) {
@@ -87,9 +135,13 @@ impl Buffer {
         from: &mut R,
         pool: &Buffers,
     ) -> Poll<io::Result<usize>> {
+        if self.parked {
+            self.unpark(pool);
+        }
         let borrowed = self.capacity() == 0;
         if borrowed {
-            self.data = if self.large { pool.large() } else { pool.small() }.data;
+            let memory = if self.large { pool.large() } else { pool.small() };
+            *self = Self { large: self.large, ..memory };
         }
         let polled = self.poll_fill(cx, from);
         if borrowed && !matches!(polled, Poll::Ready(Ok(count)) if count > 0) {
@@ -101,7 +153,7 @@ impl Buffer {
     /// Gives the memory back if nothing is in it.
     pub fn release(&mut self, pool: &Buffers) {
         if self.is_empty() && self.capacity() > 0 {
-            pool.give_back(Self { data: std::mem::take(&mut self.data), ..Self::default() });
+            pool.give_back(std::mem::replace(self, Self { large: self.large, ..Self::default() }));
         }
     }
 
@@ -133,11 +185,12 @@ impl Buffer {
 }
 
 /// Memory of connections that are idle now, kept for those that are not.
-#[derive(Default)]
 pub struct Buffers {
     small: RefCell<Vec<Buffer>>,
     large: RefCell<Vec<Buffer>>,
     texts: RefCell<Vec<Vec<u8>>>,
+    lent: Rc<Cell<usize>>,
+    room: usize,
 }
 
 /// Larger ones are not kept.
@@ -148,12 +201,39 @@ const KEPT_SMALL: usize = 16;
 const KEPT_LARGE: usize = 4;
 
 impl Buffers {
-    pub fn small(&self) -> Buffer {
-        self.small.borrow_mut().pop().unwrap_or_else(|| Buffer::with_capacity(SMALL))
+    /// `room`: how many bytes may be lent before no more requests are taken.
+    pub fn new(room: usize) -> Self {
+        Self {
+            small: RefCell::default(),
+            large: RefCell::default(),
+            texts: RefCell::default(),
+            lent: Rc::default(),
+            room,
+        }
     }
 
+    /// What is under way has taken all the room; it may go on, nothing new may begin.
+    pub fn is_short(&self) -> bool {
+        self.lent.get() >= self.room
+    }
+
+    /// Counts memory that is kept elsewhere.
+    pub fn lend(&self, bytes: usize) -> Lent {
+        Lent::new(&self.lent, bytes)
+    }
+
+    pub fn small(&self) -> Buffer {
+        let memory = self.small.borrow_mut().pop().unwrap_or_else(|| Buffer::with_capacity(SMALL));
+        Buffer { lent: Some(self.lend(SMALL)), ..memory }
+    }
+
+    /// A small one after all where room gets scarce: large ones are for speed only.
     pub fn large(&self) -> Buffer {
-        self.large.borrow_mut().pop().unwrap_or_else(|| Buffer::with_capacity(LARGE))
+        if self.lent.get() + LARGE > self.room / 2 {
+            return self.small();
+        }
+        let memory = self.large.borrow_mut().pop().unwrap_or_else(|| Buffer::with_capacity(LARGE));
+        Buffer { lent: Some(self.lend(LARGE)), ..memory }
     }
 
     /// For heads to be written.
@@ -172,6 +252,10 @@ impl Buffers {
     /// Whatever it still holds is forgotten; the next user overwrites it before anything can be read.
     pub fn give_back(&self, mut buffer: Buffer) {
         buffer.clear();
+        buffer.lent = None;
+        if buffer.parked {
+            return;
+        }
         let (kept, limit) = match buffer.capacity() {
             SMALL => (&self.small, KEPT_SMALL),
             LARGE => (&self.large, KEPT_LARGE),
@@ -196,10 +280,45 @@ mod tests {
         buffer.consume(3);
         assert_eq!(buffer.append(b"ef"), 2);
         assert_eq!(buffer.filled(), b"def");
-        buffer.grow(8);
+        buffer.grow(8, &Buffers::new(1 << 20));
         assert_eq!(buffer.append(b"ghijkl"), 5);
         assert_eq!(buffer.filled(), b"defghijk");
         buffer.consume(100);
         assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn what_is_lent_is_counted_and_comes_back_however_it_ends() {
+        let pool = Buffers::new(LARGE);
+        let small = pool.small();
+        assert_eq!((pool.lent.get(), pool.is_short()), (SMALL, false));
+        // Half of the room is for large ones.
+        assert_eq!(pool.large().capacity(), SMALL);
+        let others: Vec<_> = (0..7).map(|_| pool.small()).collect();
+        assert!(pool.is_short());
+        drop(others);
+        assert_eq!(pool.lent.get(), SMALL);
+        pool.give_back(small);
+        assert_eq!(pool.lent.get(), 0);
+        let elsewhere = pool.lend(5);
+        assert_eq!(pool.lent.get(), 5);
+        drop(elsewhere);
+        assert_eq!(pool.lent.get(), 0);
+    }
+
+    #[test]
+    fn a_few_bytes_wait_in_little_memory() {
+        let pool = Buffers::new(1 << 20);
+        let mut buffer = pool.small();
+        buffer.append(b"GET / HT");
+        buffer.park(&pool);
+        assert_eq!((buffer.filled(), buffer.is_full(), pool.lent.get()), (&b"GET / HT"[..], false, 8));
+        let mut rest = &b"TP/1.1"[..];
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(buffer.poll_fill_from_pool(&mut context, &mut rest, &pool).is_ready());
+        assert_eq!((buffer.filled(), pool.lent.get()), (&b"GET / HTTP/1.1"[..], SMALL));
+        buffer.append(&[b'x'; PARKED]);
+        buffer.park(&pool);
+        assert_eq!(pool.lent.get(), SMALL, "too much to be worth it");
     }
 }

@@ -51,6 +51,9 @@ impl<'e> Exchange<'e> {
             return self.refuse_all(&Failure::NoPolicy).await;
         };
         self.connection.deadline.allow(&self.connection.worker.deadlines, policy.limits.idle_timeout);
+        if self.connection.worker.buffers.is_short() {
+            return self.refuse_all(&Failure::NoRoom).await;
+        }
         let authority = Arc::clone(&self.connection.worker.runtime.authority);
         let mut answer = None;
         loop {
@@ -69,7 +72,8 @@ impl<'e> Exchange<'e> {
                     let response = self.connection.gate(&policy).settle(&refused).await;
                     return match refused.reading {
                         Some(reading) => self.answer(&response, reading).await,
-                        None => self.say_last(&response).await,
+                        None if refused.is_answered() => self.say_last(&response).await,
+                        None => Ending::Cut,
                     };
                 }
             }
@@ -278,9 +282,9 @@ impl Connection {
     }
 
     /// Bytes that are no request.
-    pub(super) async fn refuse(&mut self, unreadable: Unreadable, output: &mut Vec<u8>) {
+    pub(super) async fn refuse(&mut self, failure: &Failure, output: &mut Vec<u8>) {
         let mut nothing = Buffer::default();
-        let ending = Exchange::new(self, &mut nothing, output).refuse_all(&unreadable.into()).await;
+        let ending = Exchange::new(self, &mut nothing, output).refuse_all(failure).await;
         if ending == Ending::Linger {
             self.linger(&mut nothing).await;
         }

@@ -11,7 +11,7 @@ use super::buffer::{Buffer, SMALL};
 use super::chunked::{ChunkedDecoder, Piece, trailer_fields};
 use super::io::{Limits, fill, fill_now, write_all, write_both};
 use super::local::write_status;
-use super::reply_head::{self, InvalidReply, MAX_REPLY_HEAD, ReplyFraming};
+use super::reply_head::{self, InvalidReply, MAX_INTERIM, MAX_REPLY_HEAD, ReplyFraming};
 use super::request_head::field_store;
 use crate::request::forward::{Peer, write_field, write_length, write_text};
 use crate::request::gate::Forwarding;
@@ -118,10 +118,17 @@ impl Relay<'_> {
         W: AsyncWrite + Unpin,
     {
         let mut granted = false;
+        let mut interim = 0;
         let (plan, event_stream) = loop {
             match self.digest(granted, out)? {
                 None => self.read_more_head(from).await?,
-                Some(Digested::Interim) => self.write(to, out, 0).await?,
+                Some(Digested::Interim) if interim == MAX_INTERIM => {
+                    return Err(UpstreamError::from(InvalidReply::Interim).into());
+                }
+                Some(Digested::Interim) => {
+                    interim += 1;
+                    self.write(to, out, 0).await?;
+                }
                 Some(Digested::Switching) => {
                     self.write(to, out, 0).await?;
                     return Ok(Ended::Switched);
@@ -222,7 +229,7 @@ impl Relay<'_> {
             if self.reply.capacity() >= MAX_REPLY_HEAD {
                 return Err(InvalidReply::TooLarge.into());
             }
-            self.reply.grow(MAX_REPLY_HEAD);
+            self.reply.grow(MAX_REPLY_HEAD, &self.limits.worker.buffers);
         }
         self.await_reply(from).await
     }

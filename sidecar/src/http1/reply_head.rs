@@ -28,6 +28,9 @@ pub enum ReplyFraming {
 /// The app may not set the limits of what a client can make it send.
 pub const MAX_REPLY_HEAD: usize = 64 << 10;
 
+/// Interim answers (1xx) to one request: hints, or a sign of life now and then.
+pub const MAX_INTERIM: u32 = 100;
+
 /// What is wrong with the app's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidReply {
@@ -41,6 +44,10 @@ pub enum InvalidReply {
     Switch,
     #[error("malformed chunk")]
     Chunk,
+    #[error("one interim answer after the other")]
+    Interim,
+    #[error("it neither opens the WebSocket nor refuses to")]
+    NoSwitch,
 }
 
 /// `None`: more bytes are needed.

@@ -8,7 +8,7 @@ use super::buffer::Buffer;
 use super::chunked::{ChunkedDecoder, Piece, trailer_fields};
 use super::io::{Limits, fill, write_all};
 use super::unreadable::Unreadable;
-use crate::request::cleanse::reserved::{Reserved, is_forwarding};
+use crate::request::cleanse::reserved::{Reserved, is_forwarding, is_framing_in_disguise};
 use crate::request::forward::{write_field, write_text};
 use crate::request::head::Known;
 
@@ -139,7 +139,7 @@ fn recode(
 
 /// Apps may merge trailers into the headers (RFC 9110 §6.5.1), so what no client may set ahead of a body, it may not set behind one.
 pub fn may_trail(name: &str, reserved: &Reserved) -> bool {
-    Known::of(name).is_none() && !reserved.is_identity(name) && !is_forwarding(name)
+    Known::of(name).is_none() && !reserved.is_identity(name) && !is_forwarding(name) && !is_framing_in_disguise(name)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub fn parse<'h>(bytes: &'h [u8], store: &'h mut FieldStore<'h>) -> Result<Optio
     let length = match request.parse_with_uninit_headers(bytes, store) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::Version) => return Err(Unreadable::Version),
+        Err(httparse::Error::Version) => return Err(version(bytes)),
         Err(error) => return Err(Unreadable::Syntax(error)),
     };
     if !ends_lines_in_crlf(&bytes[..length]) {
@@ -49,6 +49,13 @@ pub fn parse<'h>(bytes: &'h [u8], store: &'h mut FieldStore<'h>) -> Result<Optio
     let upgrade = noted.upgrade && protocol == Protocol::Http11 && framing == Framing::None;
     let head = Head { method, path: target.path, query: target.query, host, fields, protocol, upgrade };
     Ok(Some(RequestMessage { head, framing, keep_alive, length }))
+}
+
+/// A version of HTTP that we do not speak, or of something else.
+fn version(bytes: &[u8]) -> Unreadable {
+    let line = &bytes[..memchr::memchr(b'\n', bytes).unwrap_or(bytes.len())];
+    let names_http = line.windows(5).any(|name| name.eq_ignore_ascii_case(b"HTTP/"));
+    if names_http { Unreadable::Version } else { Unreadable::AnotherProtocol }
 }
 
 /// `httparse` takes a lone LF for a line's end; others do not (RFC 9112 §2.2).

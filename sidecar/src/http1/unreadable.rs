@@ -12,6 +12,8 @@ pub enum Unreadable {
     Target,
     #[error("the HTTP version is not 1.0 or 1.1")]
     Version,
+    #[error("not HTTP by its own word")]
+    AnotherProtocol,
     #[error("Host is missing, doubled or malformed, or is not the target's")]
     Host,
     #[error("the body's length is said twice or not clearly")]
@@ -33,6 +35,11 @@ pub enum Unreadable {
 }
 
 impl Unreadable {
+    /// Whoever names another protocol would take our words for something in theirs: HTTP/2 for a frame, say.
+    pub fn is_answered(self) -> bool {
+        self != Self::AnotherProtocol
+    }
+
     pub fn status(self) -> (StatusCode, &'static str) {
         match self {
             Self::Syntax(httparse::Error::TooManyHeaders) | Self::HeadTooLarge => {
@@ -40,6 +47,7 @@ impl Unreadable {
             }
             Self::Version => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "This version of HTTP is not spoken here"),
             Self::Syntax(_)
+            | Self::AnotherProtocol
             | Self::LineEnd
             | Self::Target
             | Self::Host

@@ -1,5 +1,6 @@
 //! The body of an app's HTTP/1.1 answer, as HTTP/2 frames.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,7 +18,6 @@ use crate::http1::chunked::{ChunkedDecoder, Piece, trailer_fields};
 use crate::http1::reply_head::ReplyFraming;
 use crate::request::gate::Forwarding;
 use crate::request::hand_back;
-use crate::worker::Worker;
 use crate::worker::deadlines::Deadline;
 
 /// The app's connection while its answer is read.
@@ -35,7 +35,7 @@ pub struct AppBody {
     pub app_stays: bool,
     pub read: Buffer,
     left: Left,
-    timed: Timed,
+    timed: Rc<Timed>,
     forwarding: Rc<Forwarding>,
     session: Rc<Session>,
 }
@@ -49,21 +49,31 @@ enum Left {
 
 /// A deadline that is given back.
 pub struct Timed {
-    worker: Rc<Worker>,
+    session: Rc<Session>,
     deadline: Deadline,
 }
 
 impl Timed {
-    pub fn new(worker: &Rc<Worker>, seconds: u64) -> Self {
-        let deadline = worker.deadlines.register();
-        deadline.allow(&worker.deadlines, seconds);
-        Self { worker: Rc::clone(worker), deadline }
+    pub fn new(session: &Rc<Session>, seconds: u64) -> Self {
+        let deadlines = &session.worker.deadlines;
+        let deadline = deadlines.register();
+        deadline.allow(deadlines, seconds);
+        Self { session: Rc::clone(session), deadline }
+    }
+
+    /// From now on it wakes this task.
+    pub async fn watch(&self) {
+        poll_fn(|cx| {
+            self.deadline.watch(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Ends with the session too, if there is one.
     pub fn bind(&self, forwarding: &Forwarding, at_once: bool) {
         if let Some(identity) = &forwarding.identity {
-            self.deadline.bind(&self.worker.deadlines, Arc::clone(identity), at_once);
+            self.deadline.bind(&self.session.worker.deadlines, Arc::clone(identity), at_once);
         }
     }
 
@@ -77,13 +87,14 @@ impl Timed {
     }
 
     pub fn progress(&self) {
-        self.deadline.progress(&self.worker.deadlines);
+        self.deadline.progress(&self.session.worker.deadlines);
+        self.session.progress();
     }
 }
 
 impl Drop for Timed {
     fn drop(&mut self) {
-        self.worker.deadlines.forget(&self.deadline);
+        self.session.worker.deadlines.forget(&self.deadline);
     }
 }
 
@@ -93,7 +104,7 @@ impl AppBody {
         app_stays: bool,
         read: Buffer,
         framing: ReplyFraming,
-        timed: Timed,
+        timed: Rc<Timed>,
         forwarding: Rc<Forwarding>,
         session: Rc<Session>,
     ) -> Self {

@@ -31,8 +31,9 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
 pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: Incoming) -> Result<Response, Failure> {
-    let timed = Timed::new(&session.worker, forwarding.policy.limits.idle_timeout);
-    let body = CallRequest { body, allowed: forwarding.policy.limits.request_body, forwarding: Rc::clone(forwarding) };
+    let timed = Rc::new(Timed::new(session, forwarding.policy.limits.idle_timeout));
+    let allowed = forwarding.policy.limits.request_body;
+    let body = CallRequest { body, allowed, timed: Rc::clone(&timed), forwarding: Rc::clone(forwarding) };
     let request = request(&forwarding.head, body)?;
     let mut channel = channel(session).await?;
     let mut answering = pin!(channel.send_request(request));
@@ -114,6 +115,8 @@ fn fields_of(headers: &HeaderMap) -> Vec<Field<'_>> {
 pub struct CallRequest {
     body: Incoming,
     allowed: u64,
+    /// The call's: its messages keep it alive, whichever way they go.
+    timed: Rc<Timed>,
     forwarding: Rc<Forwarding>,
 }
 
@@ -127,7 +130,12 @@ impl Body for CallRequest {
         let Ok(frame) = frame else { return Poll::Ready(Some(Err(CutShort))) };
         if let Some(data) = frame.data_ref() {
             match self.allowed.checked_sub(data.len() as u64) {
-                Some(allowed) => self.allowed = allowed,
+                Some(allowed) => {
+                    self.allowed = allowed;
+                    if !data.is_empty() {
+                        self.timed.progress();
+                    }
+                }
                 None => return Poll::Ready(Some(Err(CutShort))),
             }
         }
@@ -157,7 +165,7 @@ impl Body for CallRequest {
 /// A call's answer on its way to the client.
 pub struct CallBody {
     body: Incoming,
-    timed: Timed,
+    timed: Rc<Timed>,
     forwarding: Rc<Forwarding>,
     session: Rc<Session>,
     over: bool,

@@ -9,12 +9,15 @@ use crate::http1::unreadable::Unreadable;
 use crate::request::forward::Framing;
 use crate::request::head::{Field, Head, Known, MAX_FIELDS, Protocol};
 
+const SOCKET_KEY: &str = "sec-websocket-key";
+
 pub struct Message<'p> {
     method: &'p str,
     path: &'p str,
     query: Option<&'p str>,
     host: &'p str,
     fields: Vec<Field<'p>>,
+    upgrade: bool,
     pub framing: Framing,
 }
 
@@ -27,15 +30,18 @@ impl Message<'_> {
             host: self.host,
             fields: &self.fields,
             protocol: Protocol::Http2,
-            upgrade: false,
+            upgrade: self.upgrade,
         }
     }
 }
 
-pub fn read<'p>(parts: &'p http::request::Parts, body: &Incoming, policy: &Policy) -> Result<Message<'p>, Unreadable> {
-    if parts.headers.len() > MAX_FIELDS {
-        return Err(Unreadable::Syntax(httparse::Error::TooManyHeaders));
-    }
+/// `socket_key`: the request opens a WebSocket, for which the app is asked as HTTP/1.1 asks, with this key (RFC 8441 §5).
+pub fn read<'p>(
+    parts: &'p http::request::Parts,
+    body: &Incoming,
+    policy: &Policy,
+    socket_key: Option<&'p str>,
+) -> Result<Message<'p>, Unreadable> {
     let mut host = parts.uri.authority().map(http::uri::Authority::as_str);
     let mut host_seen = false;
     let mut length = None;
@@ -58,6 +64,8 @@ pub fn read<'p>(parts: &'p http::request::Parts, body: &Incoming, policy: &Polic
                 length = Some(content_length(field.value).ok_or(Unreadable::Framing)?);
             }
             Some(Known::ContentLength | Known::TransferEncoding) => return Err(Unreadable::Framing),
+            // The app is given our own.
+            None if socket_key.is_some() && field.name == SOCKET_KEY => continue,
             _ => {}
         }
         fields.push(field);
@@ -72,8 +80,22 @@ pub fn read<'p>(parts: &'p http::request::Parts, body: &Incoming, policy: &Polic
     if size + target > limit {
         return Err(Unreadable::HeadTooLarge);
     }
+    // RFC 9113 §8.3.1; hyper lets others pass.
+    if path == "*" && parts.method != http::Method::OPTIONS {
+        return Err(Unreadable::Target);
+    }
+    if parts.uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+        return Err(Unreadable::Target);
+    }
     if !path.is_ascii() || !query.unwrap_or_default().is_ascii() {
         return Err(Unreadable::Target);
+    }
+    if let Some(key) = socket_key {
+        fields.push(Field { name: "upgrade", value: b"websocket" });
+        fields.push(Field { name: SOCKET_KEY, value: key.as_bytes() });
+    }
+    if fields.len() > MAX_FIELDS {
+        return Err(Unreadable::Syntax(httparse::Error::TooManyHeaders));
     }
     let host = host.filter(|host| is_host(host)).ok_or(Unreadable::Host)?;
     let framing = match length {
@@ -86,5 +108,6 @@ pub fn read<'p>(parts: &'p http::request::Parts, body: &Incoming, policy: &Polic
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     };
-    Ok(Message { method: parts.method.as_str(), path, query, host, fields, framing })
+    let method = if socket_key.is_some() { "GET" } else { parts.method.as_str() };
+    Ok(Message { method, path, query, host, fields, upgrade: socket_key.is_some(), framing })
 }

@@ -15,7 +15,7 @@ use super::body::ReplyBody;
 use super::{Response, Session};
 use crate::http1::buffer::Buffer;
 use crate::http1::io::{Limits, fill, write_all};
-use crate::http1::reply_head::{self, InvalidReply, MAX_REPLY_HEAD, ReplyFraming};
+use crate::http1::reply_head::{self, InvalidReply, MAX_INTERIM, MAX_REPLY_HEAD, ReplyFraming};
 use crate::http1::request_body::may_trail;
 use crate::http1::request_head::field_store;
 use crate::http1::unreadable::Unreadable;
@@ -27,12 +27,8 @@ use crate::upstream::{self, UpstreamError};
 
 pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: Incoming) -> Result<Response, Failure> {
     let worker = &session.worker;
-    let timed = Timed::new(worker, forwarding.policy.limits.idle_timeout);
-    poll_fn(|cx| {
-        timed.deadline().watch(cx);
-        Poll::Ready(())
-    })
-    .await;
+    let timed = Rc::new(Timed::new(session, forwarding.policy.limits.idle_timeout));
+    timed.watch().await;
     let bodyless = matches!(forwarding.reading.framing, Framing::None | Framing::Length(0));
     let retriable = bodyless && forwarding.idempotent;
     let mut read = Buffer::default();
@@ -67,18 +63,15 @@ async fn with_body(
     stream: tokio::net::TcpStream,
     body: Incoming,
     mut read: Buffer,
-    timed: Timed,
+    timed: Rc<Timed>,
 ) -> Result<Response, Failure> {
     let (mut from_app, to_app) = stream.into_split();
     let (sender, receiver) = oneshot::channel();
-    let mut sending =
-        tokio::task::spawn_local(send_body(Rc::clone(session), Rc::clone(forwarding), body, to_app, sender));
+    let sending = send_body(Rc::clone(session), Rc::clone(forwarding), Rc::clone(&timed), body, to_app, sender);
+    let mut sending = tokio::task::spawn_local(sending);
     let limits = Limits { worker: &session.worker, deadline: timed.deadline() };
     let answer = {
-        let mut reading = pin!(async {
-            first_bytes(&mut from_app, &mut read, limits).await?;
-            read_head(session, forwarding, &mut from_app, &mut read, limits).await
-        });
+        let mut reading = pin!(read_head(session, forwarding, &mut from_app, &mut read, limits));
         let mut sent = false;
         poll_fn(|cx| {
             if !sent && let Poll::Ready(result) = Pin::new(&mut sending).poll(cx) {
@@ -95,15 +88,17 @@ async fn with_body(
     Ok(answer.respond(AppEnd::Half(from_app, receiver), read, timed, session, forwarding))
 }
 
-/// Sends the request's body, and gives the connection's half back if all of it went.
+/// Sends the request's body, and gives the connection's half back if all of it went. Nobody can expect an answer meanwhile, so the time
+/// for one begins anew with each piece.
 async fn send_body(
     session: Rc<Session>,
     forwarding: Rc<Forwarding>,
+    answer: Rc<Timed>,
     body: Incoming,
     mut to_app: OwnedWriteHalf,
     done: oneshot::Sender<OwnedWriteHalf>,
 ) -> Result<(), Unreadable> {
-    let timed = Timed::new(&session.worker, forwarding.policy.limits.idle_timeout);
+    let timed = Timed::new(&session, forwarding.policy.limits.idle_timeout);
     let limits = Limits { worker: &session.worker, deadline: timed.deadline() };
     let chunked = forwarding.reading.framing == Framing::Chunked;
     let mut allowed = forwarding.policy.limits.request_body;
@@ -116,7 +111,6 @@ async fn send_body(
             other => other.map(Ok),
         })
         .await?;
-        timed.progress();
         out.clear();
         match frame {
             // The client reset the stream; nobody waits for an answer.
@@ -124,9 +118,12 @@ async fn send_body(
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     allowed = allowed.checked_sub(data.len() as u64).ok_or(Unreadable::BodyTooLarge)?;
+                    // Frames without content are no progress.
                     if data.is_empty() {
                         continue;
                     }
+                    timed.progress();
+                    answer.progress();
                     if chunked {
                         write_text(&mut out, format_args!("{:x}\r\n", data.len()));
                         out.extend_from_slice(data);
@@ -172,9 +169,9 @@ async fn first_bytes<R: AsyncRead + Unpin>(
 }
 
 /// The head of an answer, for the client.
-struct Answer {
-    status: http::StatusCode,
-    headers: http::HeaderMap,
+pub struct Answer {
+    pub status: http::StatusCode,
+    pub headers: http::HeaderMap,
     framing: ReplyFraming,
     app_stays: bool,
     event_stream: bool,
@@ -187,7 +184,8 @@ enum Digested {
     Final(Answer),
 }
 
-async fn read_head<R: AsyncRead + Unpin>(
+/// The first head of an answer that is no interim one.
+pub async fn read_head<R: AsyncRead + Unpin>(
     session: &Session,
     forwarding: &Forwarding,
     from: &mut R,
@@ -195,11 +193,18 @@ async fn read_head<R: AsyncRead + Unpin>(
     limits: Limits<'_>,
 ) -> Result<Answer, Failure> {
     let mut granted = false;
+    let mut interim = 0;
+    if read.is_empty() {
+        first_bytes(from, read, limits).await?;
+    }
     loop {
         match digest(session, forwarding, granted, read)? {
             Some(Digested::Final(answer)) => return Ok(answer),
+            Some(Digested::Interim) if interim == MAX_INTERIM => {
+                return Err(UpstreamError::from(InvalidReply::Interim).into());
+            }
             // hyper's server has no way to send 1xx.
-            Some(Digested::Interim) => {}
+            Some(Digested::Interim) => interim += 1,
             Some(Digested::Wishes(wishes)) => {
                 forwarding.grant(&session.worker, wishes).await?;
                 granted = true;
@@ -209,7 +214,7 @@ async fn read_head<R: AsyncRead + Unpin>(
                     if read.capacity() >= MAX_REPLY_HEAD {
                         return Err(UpstreamError::from(InvalidReply::TooLarge).into());
                     }
-                    read.grow(MAX_REPLY_HEAD);
+                    read.grow(MAX_REPLY_HEAD, &session.worker.buffers);
                 }
                 first_bytes(from, read, limits).await?;
             }
@@ -227,14 +232,14 @@ fn digest(
     let parsed =
         reply_head::parse(read.filled(), forwarding.reading.to_head, &mut store).map_err(UpstreamError::from)?;
     let Some(message) = parsed else { return Ok(None) };
-    if message.status == 101 {
+    if message.status == 101 && !forwarding.upgrade {
         return Err(UpstreamError::from(InvalidReply::Switch).into());
     }
     if !granted && let Some(wishes) = hand_back::wishes(message.fields)? {
         return Ok(Some(Digested::Wishes(wishes)));
     }
     let length = message.length;
-    if message.status < 200 {
+    if message.status < 200 && message.status != 101 {
         read.consume(length);
         return Ok(Some(Digested::Interim));
     }
@@ -247,7 +252,7 @@ fn digest(
     }
     let known_length = match message.framing {
         ReplyFraming::Length(length) => Some(length),
-        ReplyFraming::None if message.status != 204 => reply_head::said_length(message.fields),
+        ReplyFraming::None if !matches!(message.status, 101 | 204) => reply_head::said_length(message.fields),
         ReplyFraming::None | ReplyFraming::Chunked | ReplyFraming::UntilClose => None,
     };
     if let Some(length) = known_length {
@@ -262,11 +267,11 @@ fn digest(
 }
 
 impl Answer {
-    fn respond(
+    pub fn respond(
         self,
         app: AppEnd,
         read: Buffer,
-        timed: Timed,
+        timed: Rc<Timed>,
         session: &Rc<Session>,
         forwarding: &Rc<Forwarding>,
     ) -> Response {

@@ -66,6 +66,8 @@ pub enum Malformed {
     Connection,
     #[error("an expectation other than 100-continue")]
     Expectation,
+    #[error("a header's name that some apps read as one that frames the body")]
+    Disguise,
 }
 
 pub fn cleanse<'h>(
@@ -125,6 +127,9 @@ impl<'h> Cleansed<'h> {
                 }
             }
             _ => {
+                if reserved::is_framing_in_disguise(field.name) {
+                    return Err(Malformed::Disguise);
+                }
                 if reserved::is_forwarding(field.name) {
                     self.forwarding.insert(index);
                     self.dropped.insert(index);

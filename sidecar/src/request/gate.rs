@@ -75,6 +75,12 @@ pub struct Refused {
     pub reading: Option<Reading>,
 }
 
+impl Refused {
+    pub fn is_answered(&self) -> bool {
+        !matches!(self.failure, Failure::Unreadable(unreadable) if !unreadable.is_answered())
+    }
+}
+
 impl Gate<'_> {
     /// Everything that needs no waiting.
     pub fn step(self, head: &Head<'_>, reading: Reading, answer: Option<Answer>) -> Step {

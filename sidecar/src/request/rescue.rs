@@ -28,6 +28,8 @@ pub enum Failure {
     Unavailable(#[from] Unavailable),
     #[error("no policy is in force yet")]
     NoPolicy,
+    #[error("no memory is left for another request")]
+    NoRoom,
     #[error("{0}")]
     Upstream(#[from] UpstreamError),
     #[error("{0}")]
@@ -138,7 +140,7 @@ fn face(failure: &Failure) -> Face {
             }
             Malformed::MethodRefused => plain(StatusCode::METHOD_NOT_ALLOWED, 12, "This method is not allowed here"),
             Malformed::Expectation => plain(StatusCode::EXPECTATION_FAILED, 3, "The expectation cannot be met"),
-            Malformed::Method | Malformed::Duplicate(_) | Malformed::Connection => {
+            Malformed::Method | Malformed::Duplicate(_) | Malformed::Connection | Malformed::Disguise => {
                 plain(StatusCode::BAD_REQUEST, 3, "The request could be read in more than one way")
             }
         },
@@ -147,6 +149,7 @@ fn face(failure: &Failure) -> Face {
             plain(StatusCode::SERVICE_UNAVAILABLE, 14, "Sign-in is being checked elsewhere and does not answer")
         }
         Failure::NoPolicy => plain(StatusCode::SERVICE_UNAVAILABLE, 14, "Not ready yet"),
+        Failure::NoRoom => plain(StatusCode::SERVICE_UNAVAILABLE, 14, "Too many requests are under way"),
         Failure::Upstream(error) => match error {
             UpstreamError::Connect(_) | UpstreamError::Closed | UpstreamError::Invalid(_) | UpstreamError::Io(_) => {
                 plain(StatusCode::BAD_GATEWAY, 14, "The application did not answer")

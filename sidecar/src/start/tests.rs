@@ -24,6 +24,7 @@ fn options(config: ConfigSource, app_port: u16) -> (Options, u16) {
         pod_uid: "pod-1".into(),
         probes: Vec::new(),
         workers: 2,
+        memory: 64 << 20,
     };
     (options, port)
 }

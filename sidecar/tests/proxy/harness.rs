@@ -16,6 +16,7 @@ use cloakroom_protocol::token::{OpaqueToken, TokenKind};
 use cloakroom_sidecar::authority::{Answer, Authority, CommitError, Exchanged, StepUp, Unavailable};
 use cloakroom_sidecar::config::Policy;
 use cloakroom_sidecar::identity::Identity;
+use cloakroom_sidecar::limits::Room;
 use cloakroom_sidecar::listen::{self, Listen, Phase, Workers};
 use cloakroom_sidecar::local_response::LocalResponse;
 use cloakroom_sidecar::metrics::Metrics;
@@ -44,6 +45,11 @@ impl Sidecar {
     }
 
     pub(crate) fn with(app: App, change: impl FnOnce(&mut Value)) -> Self {
+        Self::within(Room { connections: 10_000, bytes: 64 << 20 }, app, change)
+    }
+
+    /// With little room.
+    pub(crate) fn within(room: Room, app: App, change: impl FnOnce(&mut Value)) -> Self {
         let mut config = json!({
             "format": 1, "revision": "r1", "policy": "shop/web",
             "auth_service": {"internal_url": "http://127.0.0.1:9", "issuer": "https://auth.example.com"},
@@ -69,6 +75,7 @@ impl Sidecar {
             authority: authority.clone(),
             metrics: metrics.clone(),
             clock: || 1_800_000_000,
+            room,
         };
         let (phase, phases) = watch::channel(Phase::Serving);
         let address = free_address();

@@ -197,6 +197,31 @@ fn an_upgrade_to_http_2_is_not_one() {
 }
 
 #[test]
+fn what_names_another_protocol_is_closed_without_a_word() {
+    let sidecar = Sidecar::start(App::hello());
+    for bytes in ["INVALID CONNECTION PREFACE\r\n\r\n", "GET / RTSP/1.0\r\n\r\n"] {
+        let mut client = sidecar.client();
+        client.send(bytes);
+        assert!(client.is_closed(), "{bytes:?}");
+    }
+    assert!(sidecar.metrics.render().contains("cloakroom_requests_total{outcome=\"refused\"} 2"));
+    assert!(sidecar.app.received().is_empty());
+}
+
+#[test]
+fn headers_that_apps_read_as_framing_are_refused_in_disguise() {
+    let sidecar = Sidecar::start(App::hello());
+    for name in ["Content_Length", "content.length", "Transfer_Encoding", "TRANSFER_ENCODING"] {
+        let mut client = sidecar.client();
+        client.send(get("/x", &format!("{name}: 5\r\n")));
+        assert_eq!(client.reply().status, 400, "{name}");
+    }
+    assert!(sidecar.app.received().is_empty());
+    assert_eq!(sidecar.ask(&get("/x", "Proxy: http://evil.example\r\n")).status, 200);
+    assert!(sidecar.app.only().all("proxy").is_empty());
+}
+
+#[test]
 fn a_request_after_a_refused_body_is_not_read_from_it() {
     let sidecar = Sidecar::start(App::hello());
     let mut client = sidecar.client();

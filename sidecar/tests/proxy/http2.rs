@@ -20,17 +20,17 @@ use tokio::time::Sleep;
 use crate::harness::{App, Client, JWT, Sidecar, token, unknown_token};
 
 /// Frames with a little time between them.
-struct Frames {
+pub(crate) struct Frames {
     frames: std::vec::IntoIter<Frame<Bytes>>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Frames {
-    fn new(frames: Vec<Frame<Bytes>>) -> Self {
+    pub(crate) fn new(frames: Vec<Frame<Bytes>>) -> Self {
         Self { frames: frames.into_iter(), pause: None }
     }
 
-    fn text(text: impl Into<Bytes>) -> Self {
+    pub(crate) fn text(text: impl Into<Bytes>) -> Self {
         let text = text.into();
         Self::new(if text.is_empty() { vec![] } else { vec![Frame::data(text)] })
     }
@@ -52,11 +52,11 @@ impl Body for Frames {
     }
 }
 
-fn run<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-async fn connect(sidecar: &Sidecar) -> SendRequest<Frames> {
+pub(crate) async fn connect(sidecar: &Sidecar) -> SendRequest<Frames> {
     let stream = TcpStream::connect(sidecar.address).await.unwrap();
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -64,7 +64,7 @@ async fn connect(sidecar: &Sidecar) -> SendRequest<Frames> {
     sender
 }
 
-fn request(method: &str, path: &str) -> http::request::Builder {
+pub(crate) fn request(method: &str, path: &str) -> http::request::Builder {
     Request::builder()
         .method(method)
         .uri(format!("http://shop.example.com{path}"))
@@ -321,6 +321,30 @@ fn draining_says_goaway_and_finishes_what_was_begun() {
     let began = Instant::now();
     sidecar.join();
     assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn an_upload_may_take_longer_than_an_answer_may() {
+    let sidecar = Sidecar::with(App::hello(), |config| config["limits"]["idle_timeout"] = 1.into());
+    // A frame each 20 ms, for two seconds and more.
+    let frames = (0..110).map(|_| Frame::data(Bytes::from("x"))).collect();
+    assert_eq!(run(ask(&sidecar, request("POST", "/x").body(Frames::new(frames)).unwrap())).0, 200);
+}
+
+#[test]
+fn the_star_is_for_options_only() {
+    let sidecar = Sidecar::start(App::hello());
+    let mut client = Client::connect(sidecar.address);
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    // :method GET, :scheme http, :path *, :authority a.
+    let head = [0x82, 0x86, 0x04, 0x01, b'*', 0x41, 0x01, b'a'];
+    client.send([&[0, 0, 8, 1, 5, 0, 0, 0, 1][..], &head].concat());
+    thread::sleep(Duration::from_millis(300));
+    client.finish_sending();
+    // :status 400 is the twelfth entry of HPACK's table.
+    assert!(client.rest().contains(&0x8c));
+    assert!(sidecar.app.received().is_empty());
 }
 
 #[test]

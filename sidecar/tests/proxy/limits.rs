@@ -4,7 +4,9 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{App, Sidecar, get, read_head};
+use cloakroom_sidecar::limits::Room;
+
+use crate::harness::{App, Client, Sidecar, get, read_head};
 
 #[test]
 fn heads_targets_and_bodies_have_limits() {
@@ -78,4 +80,66 @@ fn a_large_head_of_the_app_passes() {
     let reply = sidecar.ask(&get("/x", ""));
     assert_eq!(reply.all("x"), [value]);
     assert_eq!(reply.text(), "ok");
+}
+
+#[test]
+fn interim_answers_without_end_are_a_bad_gateway() {
+    let reply = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(5000);
+    let sidecar = Sidecar::start(App::saying(&reply));
+    let mut client = sidecar.client();
+    client.send(get("/x", ""));
+    let passed = (0..5000).take_while(|_| client.head().starts_with("HTTP/1.1 103")).count();
+    assert_eq!(passed, 100);
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_and_others_are_served() {
+    let sidecar = Sidecar::within(Room { connections: 4, bytes: 1 << 20 }, App::hello(), |_| {});
+    let mut clients: Vec<Client> = Vec::new();
+    for _ in 0..4 {
+        let mut client = sidecar.client();
+        client.send(get("/x", ""));
+        assert_eq!(client.reply().status, 200);
+        clients.push(client);
+    }
+    assert!(sidecar.client().is_closed());
+    clients[0].send(get("/x", ""));
+    assert_eq!(clients[0].reply().status, 200);
+    drop(clients.pop());
+    // The place is free once the sidecar has noticed.
+    let served = (0..100).any(|_| {
+        thread::sleep(Duration::from_millis(50));
+        let mut client = sidecar.client();
+        client.send(get("/x", "Connection: close\r\n"));
+        !client.rest().is_empty()
+    });
+    assert!(served);
+}
+
+#[test]
+fn requests_beyond_the_room_are_refused_until_there_is_some_again() {
+    let sidecar = Sidecar::within(Room { connections: 100, bytes: 80 << 10 }, App::hello(), |_| {});
+    // The beginnings of large heads.
+    let begun: Vec<Client> = (0..12)
+        .map(|_| {
+            let mut client = sidecar.client();
+            client.send(format!("GET /x HTTP/1.1\r\nHost: a\r\nX: {}", "y".repeat(8100)));
+            client
+        })
+        .collect();
+    let refused = (0..200).any(|_| {
+        thread::sleep(Duration::from_millis(20));
+        let mut client = sidecar.client();
+        client.send("GET /never/x HTTP/1.1\r\nHost: a\r\n\r\n");
+        let reply = client.reply();
+        assert!(matches!(reply.status, 403 | 503), "{}", reply.head);
+        reply.status == 503 && reply.all("retry-after") == ["2"]
+    });
+    assert!(refused);
+    drop(begun);
+    let served = (0..200).any(|_| {
+        thread::sleep(Duration::from_millis(20));
+        sidecar.ask(&get("/x", "")).status == 200
+    });
+    assert!(served);
 }

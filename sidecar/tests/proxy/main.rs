@@ -20,3 +20,5 @@ mod limits;
 mod sessions;
 #[cfg(test)]
 mod upgrades;
+#[cfg(test)]
+mod upgrades_http2;

@@ -52,6 +52,28 @@ fn bytes_go_both_ways_after_101_until_both_have_finished() {
 }
 
 #[test]
+fn any_other_protocol_is_switched_to_as_well() {
+    let sidecar = Sidecar::start(App::raw(|mut stream, received| {
+        let Some(head) = read_head(&mut stream) else { return };
+        received.lock().unwrap().push(Received { head, body: vec![] });
+        let _ =
+            stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\nhi");
+        let mut bytes = [0; 4];
+        let _ = stream.read_exact(&mut bytes);
+        let _ = stream.write_all(&bytes);
+    }));
+    let mut client = sidecar.client();
+    client.send(get("/exec", "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n").replacen("GET", "POST", 1));
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.all("upgrade")), (101, vec!["spdy/3.1"]));
+    assert_eq!(client.read(2), b"hi");
+    client.send("\0\x01\r\n");
+    assert_eq!(client.rest(), b"\0\x01\r\n");
+    let received = sidecar.app.only();
+    assert_eq!((received.line(), received.all("upgrade")), ("POST /exec HTTP/1.1", vec!["SPDY/3.1"]));
+}
+
+#[test]
 fn nothing_is_tunnelled_before_101() {
     let sidecar = Sidecar::start(App::new(|_| b"HTTP/1.1 400 No\r\nContent-Length: 2\r\n\r\nno".to_vec()));
     let mut client = sidecar.client();

@@ -23,6 +23,12 @@ const FORWARDING: [&[u8]; 9] = [
 const FORWARDING_PREFIX: &[u8] = b"x-forwarded";
 const FORWARDING_LENGTHS: u64 = lengths(&FORWARDING);
 
+/// One variable with `Content-Length` and `Transfer-Encoding` to CGI's heirs, and another header to whoever framed the body.
+const FRAMING: [&[u8]; 2] = [b"content-length", b"transfer-encoding"];
+
+/// CGI makes `HTTP_PROXY` of it, which programs take for their environment's (httpoxy, CVE-2016-5385).
+const NEVER: [&str; 1] = ["proxy"];
+
 const OWN_PREFIX: &[u8] = b"cloakroom-";
 
 /// Let a POST be a DELETE to the app; dropped where rules tell methods apart.
@@ -32,7 +38,7 @@ impl Reserved {
     pub fn new<'n>(identity_headers: impl Iterator<Item = &'n str>, rules_name_methods: bool) -> Self {
         let overrides = METHOD_OVERRIDES.into_iter().filter(|_| rules_name_methods);
         let names: Vec<Vec<u8>> =
-            identity_headers.chain(overrides).map(|name| name.bytes().map(fold).collect()).collect();
+            identity_headers.chain(overrides).chain(NEVER).map(|name| name.bytes().map(fold).collect()).collect();
         let lengths = names.iter().fold(0, |bits, name| bits | length_bit(name.len()));
         Self { names, lengths }
     }
@@ -48,6 +54,12 @@ pub fn is_forwarding(name: &str) -> bool {
     let name = name.as_bytes();
     starts_with(name, FORWARDING_PREFIX)
         || (FORWARDING_LENGTHS & length_bit(name.len()) != 0 && FORWARDING.iter().any(|known| is_same(known, name)))
+}
+
+/// Spelt otherwise than the header that it is read as.
+pub fn is_framing_in_disguise(name: &str) -> bool {
+    matches!(name.len(), 14 | 17)
+        && FRAMING.iter().any(|known| is_same(known, name.as_bytes()) && !name.as_bytes().eq_ignore_ascii_case(known))
 }
 
 /// Also for responses: an app's header for the sidecar, in any spelling.

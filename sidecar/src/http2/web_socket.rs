@@ -1,0 +1,95 @@
+//! WebSockets over HTTP/2 (RFC 8441): a stream of the client's connection, and one of the app's opened as RFC 6455 says.
+
+use std::rc::Rc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::request::Parts;
+use http::{HeaderName, Method, StatusCode};
+use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::app_body::{AppEnd, Timed};
+use super::body::ReplyBody;
+use super::plain::{Answer, read_head};
+use super::{Counted, Response, Session};
+use crate::http1::buffer::Buffer;
+use crate::http1::io::{Limits, write_all};
+use crate::http1::reply_head::InvalidReply;
+use crate::request::gate::Forwarding;
+use crate::request::rescue::Failure;
+use crate::upgrade::shuttle;
+use crate::upstream::{self, UpstreamError};
+use crate::worker::Worker;
+
+const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
+
+/// The `Sec-WebSocket-Key` for the app, if the request asks for a WebSocket; clients over HTTP/2 send none. It keeps caches from
+/// answering, of which there is none on the way to localhost, so it need only be new.
+pub fn key(parts: &Parts, worker: &Worker) -> Option<String> {
+    let protocol = parts.extensions.get::<Protocol>()?;
+    if parts.method != Method::CONNECT || !protocol.as_str().eq_ignore_ascii_case("websocket") {
+        return None;
+    }
+    let id = format!("{:0>16}", worker.new_decision());
+    Some(BASE64_STANDARD.encode(&id.as_bytes()[id.len() - 16..]))
+}
+
+/// Asks the app, and answers 200 where it answers 101.
+pub async fn open(
+    session: &Rc<Session>,
+    forwarding: &Rc<Forwarding>,
+    switching: OnUpgrade,
+) -> Result<Response, Failure> {
+    let timed = Rc::new(Timed::new(session, forwarding.policy.limits.idle_timeout));
+    timed.watch().await;
+    let mut app = upstream::connect(session.app_port).await?.stream;
+    let limits = Limits { worker: &session.worker, deadline: timed.deadline() };
+    write_all(&mut app, &forwarding.head, limits).await.map_err(UpstreamError::from)?;
+    let mut read = Buffer::default();
+    let mut answer = read_head(session, forwarding, &mut app, &mut read, limits).await?;
+    if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+        answer.headers.remove(ACCEPT);
+        let mut response = http::Response::new(ReplyBody::whole(bytes::Bytes::new()));
+        *response.headers_mut() = std::mem::take(&mut answer.headers);
+        tokio::task::spawn_local(tunnel(Rc::clone(session), Rc::clone(forwarding), switching, app, read));
+        return Ok(response);
+    }
+    refusal(&answer)?;
+    Ok(answer.respond(AppEnd::Whole(app), read, timed, session, forwarding))
+}
+
+/// Any 2xx would tell the client that its socket is open (RFC 9110 §9.3.6).
+fn refusal(answer: &Answer) -> Result<(), UpstreamError> {
+    if answer.status < StatusCode::MULTIPLE_CHOICES { Err(InvalidReply::NoSwitch.into()) } else { Ok(()) }
+}
+
+async fn tunnel(
+    session: Rc<Session>,
+    forwarding: Rc<Forwarding>,
+    switching: OnUpgrade,
+    mut app: TcpStream,
+    mut reply: Buffer,
+) {
+    let _counted = Counted::new(Rc::clone(&session), true);
+    session.tunnels.set(session.tunnels.get() + 1);
+    session.worker.runtime.metrics.upgraded.inc();
+    // A client that is gone has no stream any more.
+    if let Ok(stream) = switching.await {
+        let timed = Timed::new(&session, forwarding.policy.limits.idle_timeout);
+        timed.watch().await;
+        timed.bind(&forwarding, true);
+        let limits = Limits { worker: &session.worker, deadline: timed.deadline() };
+        let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(stream));
+        let (mut from_app, mut to_app) = app.split();
+        let mut input = Buffer::default();
+        let up = (&mut input, &mut from_client, &mut to_app);
+        let down = (&mut reply, &mut from_app, &mut to_client);
+        shuttle(up, down, limits).await;
+    }
+    session.worker.runtime.metrics.upgraded.dec();
+    session.tunnels.set(session.tunnels.get() - 1);
+    session.progress();
+}

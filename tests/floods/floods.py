@@ -1,0 +1,429 @@
+"""Attacks on memory and patience. The sidecar is told how much memory it may take; under each attack what it really takes must stay below
+that, somebody else must be answered (or told 503) meanwhile, and everybody once it is over.
+"""
+
+import pathlib
+import resource
+import socket
+import struct
+import sys
+import threading
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "lib"), str(HERE.parent / "hostile")]
+
+import sidecar
+import wire
+
+MEMORY = 32 << 20
+IDLE = 3
+BIG = 4 << 20
+GET = "GET {} HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def main():
+    words = " ".join(sys.argv[1:])
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    app = start_app()
+    tally = sidecar.Tally()
+    with sidecar.Processes() as processes:
+        for attack in ATTACKS:
+            name = attack.__doc__.strip()
+            if words in name:
+                tally.check(name, judge(processes, app, attack))
+    tally.finish()
+
+
+def judge(processes, app, attack):
+    def change(config):
+        config["rules"] = [{"matches": [{"path": "/**"}], "access": "Anonymous"}]
+        config["limits"] = {"request_headers": 32768, "request_body": 1_000_000, "idle_timeout": IDLE}
+
+    process = processes.sidecar(app, change, environment={"CLOAKROOM_MEMORY": str(MEMORY)})
+    with Watch(process) as watch:
+        held = Held(process.port)
+        problem = attack(held)
+        during = answer(process.port)
+        held.close()
+    after = patiently(lambda: answer(process.port) == 200)
+    freed = patiently(lambda: connections(process.admin) <= 1)
+    print(f"{attack.__doc__.strip()}: {watch.peak / 2**20:.1f} MiB of {MEMORY / 2**20:.0f}, others got {during}")
+    process.terminate()
+    if problem:
+        return problem
+    if watch.peak >= MEMORY:
+        return f"{watch.peak / 2**20:.1f} MiB"
+    # The app under test is slow itself while it is made to send: 504.
+    if during not in (200, 503, 504, "closed"):
+        return f"meanwhile others got {during}"
+    if not after:
+        return "nobody is answered afterwards"
+    return None if freed else "connections are left over"
+
+
+class Held:
+    """Connections that the attack keeps."""
+
+    def __init__(self, port):
+        self.port, self.streams = port, []
+
+    def open(self, data=b""):
+        stream = wire.Stream(self.port)
+        # What is not read must not be hidden in the kernel's buffers.
+        stream.send(data)
+        self.streams.append(stream)
+        return stream
+
+    def open_slow_reader(self, data):
+        stream = wire.Stream.__new__(wire.Stream)
+        stream.socket, stream.read = socket.socket(), b""
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stream.socket.settimeout(wire.PATIENCE)
+        stream.socket.connect(("127.0.0.1", self.port))
+        stream.send(data)
+        self.streams.append(stream)
+        return stream
+
+    def http2(self):
+        stream = wire.Http2(self.port)
+        self.streams.append(stream)
+        return stream
+
+    def close(self):
+        for stream in self.streams:
+            stream.socket.close()
+
+
+# Each opens what it needs and returns when its worst moment is over; what it returns is a complaint.
+
+
+def silent(held):
+    """1,500 connections that say nothing"""
+    for _ in range(1500):
+        held.open()
+    time.sleep(0.3)
+
+
+def too_many(held):
+    """more connections than there may be"""
+    for _ in range(3000):
+        held.open()
+    time.sleep(0.3)
+
+
+def slowloris(held):
+    """800 heads, a line a second"""
+    for _ in range(800):
+        held.open(b"GET / HTTP/1.1\r\nHost: a\r\n")
+    began = time.monotonic()
+    for count in range(IDLE + 2):
+        for stream in held.streams:
+            stream.send(b"X: %d\r\n" % count)
+        time.sleep(1)
+    # A line a second buys no time: all are told so and closed.
+    told = sum(b"HTTP/1.1 408" in stream.rest() for stream in held.streams[:50])
+    return None if told == 50 and time.monotonic() - began < 60 else f"{told} of 50 were told 408"
+
+
+def large_heads(held):
+    """1,500 heads of 30 KB that do not end"""
+    for _ in range(1500):
+        held.open(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 30_000)
+    time.sleep(0.5)
+
+
+def slow_bodies(held):
+    """300 bodies that do not come"""
+    for _ in range(300):
+        held.open(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nhello")
+    time.sleep(IDLE + 2)
+    told = sum(b"HTTP/1.1 408" in stream.rest() for stream in held.streams[:50])
+    return None if told == 50 else f"{told} of 50 were told 408"
+
+
+def slow_readers(held):
+    """400 answers of 4 MB that nobody reads"""
+    for _ in range(400):
+        held.open_slow_reader(GET.format("/big").encode())
+    time.sleep(1)
+
+
+def slow_readers_are_cut(held):
+    """answers that nobody reads end"""
+    stream = held.open_slow_reader(GET.format("/big").encode())
+    time.sleep(2 * IDLE + 2)
+    try:
+        return None if len(stream.rest()) < BIG else "all of it was still sent"
+    except (OSError, wire.Cut):
+        return None
+
+
+def pipelining(held):
+    """answers to 100,000 requests sent ahead that nobody reads"""
+    stream = held.open_slow_reader(b"")
+    stream.socket.settimeout(1)
+    try:
+        stream.socket.sendall(GET.format("/").encode() * 100_000)
+    except OSError:
+        pass  # not taken any more, as it should be
+
+
+def streams_without_window(held):
+    """40 HTTP/2 connections, 100 streams each, whose answers nobody takes"""
+    settings = wire.frame(wire.SETTINGS, 0, 0, struct.pack(">HI", 4, 0))
+    for _ in range(40):
+        connection = held.http2()
+        connection.send(settings)
+        for stream in range(1, 201, 2):
+            connection.send(request(stream, "/big"))
+    time.sleep(1)
+
+
+def streams_never_read(held):
+    """40 HTTP/2 connections, 100 streams each with all the window there is, never read"""
+    settings = wire.frame(wire.SETTINGS, 0, 0, struct.pack(">HI", 4, 0x7FFFFFFF))
+    window = wire.frame(wire.WINDOW_UPDATE, 0, 0, struct.pack(">I", 0x7FFF0000))
+    for _ in range(40):
+        connection = held.http2()
+        connection.send(settings + window + b"".join(request(stream, "/big") for stream in range(1, 201, 2)))
+    time.sleep(1.5)
+
+
+def uploads_never_read(held):
+    """20 HTTP/2 connections that send to an app that does not read"""
+    for _ in range(20):
+        connection = held.http2()
+        for stream in range(1, 101, 2):
+            connection.send(request(stream, "/stuck", ends=False) + wire.frame(wire.DATA, 0, stream, bytes(16384)))
+        connection.send(wire.frame(wire.DATA, 0, 1, bytes(16384)) * 3)
+    time.sleep(1)
+
+
+def rapid_reset(held):
+    """HTTP/2 rapid reset (CVE-2023-44487)"""
+    reset = struct.pack(">I", 8)
+    return flood(held, lambda stream: request(stream, "/") + wire.frame(wire.RST_STREAM, 0, stream, reset), "goaway")
+
+
+def made_you_reset(held):
+    """HTTP/2 MadeYouReset (CVE-2025-8671): the sidecar is made to reset"""
+    nothing = struct.pack(">I", 0)
+    return flood(held, lambda stream: request(stream, "/") + wire.frame(wire.WINDOW_UPDATE, 0, stream, nothing), "goaway")
+
+
+def continuation(held):
+    """HTTP/2 CONTINUATION flood (CVE-2024-27316)"""
+    block = wire.literal([["x", "y" * 15_000]])
+    connection = held.http2()
+    connection.send(wire.frame(wire.HEADERS, 0, 1, wire.literal([[":method", "GET"]])))
+    for _ in range(2000):
+        connection.send(wire.frame(9, 0, 1, block))
+    return ends(connection, ("goaway",))
+
+
+def empty_continuation(held):
+    """HTTP/2 CONTINUATION frames without content"""
+    connection = held.http2()
+    connection.send(wire.frame(wire.HEADERS, 0, 1, wire.literal([[":method", "GET"]])))
+    connection.send(wire.frame(9, 0, 1) * 200_000)
+    return ends(connection, ("goaway",))
+
+
+def hpack_bomb(held):
+    """HPACK: a large field in the table, named thousands of times"""
+    connection = held.http2()
+    head = wire.literal([[":method", "GET"], [":scheme", "http"], [":authority", "a"], [":path", "/"]])
+    # Literal with incremental indexing, then index 62 over and over.
+    entry = b"\x40" + wire.text("x") + wire.text("y" * 3900)
+    for stream in range(1, 101, 2):
+        connection.send(wire.frame(wire.HEADERS, 5, stream, head + (entry if stream == 1 else b"") + b"\xbe" * 12_000))
+    outcome = connection.outcome(1)[0]
+    return None if outcome in (431, "reset", "goaway") else f"{outcome}"
+
+
+def settings(held):
+    """HTTP/2 SETTINGS flood, whose acknowledgements nobody reads (CVE-2019-9515)"""
+    return unread(held, wire.frame(wire.SETTINGS, 0, 0, struct.pack(">HI", 4, 65535)) * 1000, 300)
+
+
+def pings(held):
+    """HTTP/2 PING flood, whose answers nobody reads (CVE-2019-9512)"""
+    return unread(held, wire.frame(wire.PING, 0, 0, bytes(8)) * 1000, 300)
+
+
+def empty_data(held):
+    """HTTP/2 DATA frames without content (CVE-2019-9518)"""
+    connection = held.http2()
+    connection.send(request(1, "/upload", ends=False))
+    end = time.monotonic() + IDLE + 3
+    empty = wire.frame(wire.DATA, 0, 1) * 1000
+    while time.monotonic() < end:
+        connection.send(empty)
+        time.sleep(0.05)
+    # They are no progress: the request is out of time.
+    return ends(connection, (408, "goaway", "reset"))
+
+
+def windows(held):
+    """HTTP/2 WINDOW_UPDATE and PRIORITY flood"""
+    update = wire.frame(wire.WINDOW_UPDATE, 0, 0, struct.pack(">I", 1)) + wire.frame(2, 0, 3, struct.pack(">IB", 0, 1))
+    return unread(held, update * 1000, 300)
+
+
+def too_many_streams(held):
+    """HTTP/2 requests beyond the number of streams"""
+    connection = held.http2()
+    for stream in range(1, 2001, 2):
+        connection.send(request(stream, "/stuck"))
+    time.sleep(0.5)
+
+
+ATTACKS = [
+    silent, too_many, slowloris, large_heads, slow_bodies, slow_readers, slow_readers_are_cut, pipelining, streams_without_window,
+    streams_never_read, uploads_never_read, rapid_reset, made_you_reset, continuation, empty_continuation, hpack_bomb, settings, pings,
+    empty_data, windows, too_many_streams,
+]
+
+
+def request(stream, path, ends=True):
+    fields = [[":method", "GET" if ends else "POST"], [":scheme", "http"], [":authority", "a"], [":path", path]]
+    return wire.frame(wire.HEADERS, 4 | (1 if ends else 0), stream, wire.literal(fields))
+
+
+def flood(held, frames, wanted):
+    connection = held.http2()
+    for stream in range(1, 20_001, 2):
+        connection.send(frames(stream))
+    return ends(connection, (wanted,))
+
+
+def unread(held, data, times):
+    """Sent for as long as it is taken, and nothing read."""
+    connection = held.http2()
+    connection.socket.settimeout(0.5)
+    for _ in range(times):
+        try:
+            connection.socket.sendall(data)
+        except OSError:
+            break
+    return None
+
+
+def ends(connection, wanted):
+    """Whether the first stream, or all of it, ends as it should."""
+    try:
+        outcome = connection.outcome(1)[0]
+    except TimeoutError:
+        outcome = "open"
+    if outcome in wanted:
+        return None
+    # What was whole before may have been answered.
+    try:
+        while True:
+            if connection.next_frame()[0] == wire.GOAWAY:
+                return None
+    except wire.Cut:
+        return None
+    except TimeoutError:
+        return f"{outcome}, and the connection goes on"
+
+
+def answer(port):
+    """What somebody else is told."""
+    try:
+        with wire.Stream(port) as stream:
+            stream.send(GET.format("/").encode())
+            return stream.answer()[0]
+    except wire.Cut:
+        return "closed"
+    except TimeoutError:
+        return "nothing"
+
+
+def patiently(holds):
+    end = time.monotonic() + sidecar.PATIENCE
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def connections(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=sidecar.PATIENCE) as admin:
+        admin.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        text = b""
+        while data := admin.recv(65536):
+            text += data
+    lines = [line for line in text.decode().splitlines() if line.startswith("cloakroom_connections ")]
+    return int(lines[0].split()[1])
+
+
+class Watch:
+    """The process's own memory at its highest: what the kernel cannot take back."""
+
+    def __init__(self, process):
+        self.status, self.peak, self.over = pathlib.Path(f"/proc/{process.pid}/status"), 0, threading.Event()
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.look, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def look(self):
+        last = False
+        while not last:
+            last = self.over.wait(0.02)
+            for line in self.status.read_text().splitlines():
+                if line.startswith("RssAnon:"):
+                    self.peak = max(self.peak, int(line.split()[1]) * 1024)
+
+
+def start_app():
+    """`/big` answers 4 MB, `/stuck` neither reads nor answers, everything else is answered at once, its body unread."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    big = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + bytes(BIG)
+
+    def serve(connection):
+        with connection:
+            read = b""
+            while True:
+                while b"\r\n\r\n" not in read:
+                    try:
+                        data = connection.recv(65536)
+                    except OSError:
+                        return
+                    if not data:
+                        return
+                    read += data
+                head, read = read.split(b"\r\n\r\n", 1)
+                path = head.split(b" ")[1]
+                try:
+                    if path == b"/stuck":
+                        time.sleep(60)
+                        return
+                    if b"POST" in head:
+                        while connection.recv(65536):
+                            pass
+                        return
+                    connection.sendall(big if path == b"/big" else b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                except OSError:
+                    return
+
+    def accept():
+        while True:
+            threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.stack_size(256 << 10)
+    threading.Thread(target=accept, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+if __name__ == "__main__":
+    main()
