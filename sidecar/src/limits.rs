@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::thread::available_parallelism;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::token_cache::Bounds;
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -44,8 +46,15 @@ pub struct Room {
 /// Beside the cache's quarter, three eighths of the memory are for what is under way and an eighth for connections that wait; the last
 /// quarter is for the process itself and for what the allocator cannot use.
 pub fn room(memory: usize, workers: usize) -> Room {
-    let files = open_files(&fs::read_to_string("/proc/self/limits").unwrap_or_default());
+    let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
     share(memory, files, workers.max(1))
+}
+
+/// Takes as many open files as the process may: the soft limit is 1024 in many containers, for programs that use `select`, which this
+/// one does not. Where it cannot be raised, [`room`] makes do with what there is.
+pub fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn share(memory: usize, files: Option<usize>, workers: usize) -> Room {
@@ -62,12 +71,6 @@ const MEMORY_WITHOUT_LIMIT: usize = 512 << 20;
 /// Below this nothing could be served.
 pub const LEAST_MEMORY: usize = 16 << 20;
 const MOST_MEMORY: usize = 4 << 30;
-
-/// The soft limit, from /proc/self/limits.
-fn open_files(limits: &str) -> Option<usize> {
-    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
-    line.split_ascii_whitespace().nth(3)?.parse().ok()
-}
 
 fn membership() -> String {
     fs::read_to_string("/proc/self/cgroup").unwrap_or_default()
@@ -212,10 +215,5 @@ mod tests {
         assert_eq!((room.connections, room.bytes), (4096, 24 << 20));
         assert_eq!(share(memory, Some(1064), 2).connections, 250);
         assert!(share(LEAST_MEMORY, Some(0), 64).connections > 0);
-        assert_eq!(
-            open_files("Limit  Soft  Hard  Units\nMax open files            1024        524288      files\n"),
-            Some(1024)
-        );
-        assert_eq!(open_files("Max open files  unlimited  unlimited  files\n"), None);
     }
 }

@@ -2,13 +2,14 @@ use std::process::ExitCode;
 
 use cloakroom_sidecar::args::{self, Command, USAGE};
 use cloakroom_sidecar::intercept::intercept;
-use cloakroom_sidecar::log;
 use cloakroom_sidecar::start::{GRACE, Options, Sidecar, StartError};
+use cloakroom_sidecar::{limits, log};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     // Another default would be one that a workspace-wide build brought along.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    limits::raise_open_files();
     let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     // A kernel without IPv6 refuses the address family itself.
     let ipv6 = std::net::UdpSocket::bind("[::]:0").is_ok();

@@ -181,6 +181,25 @@ def streams_without_window(held):
     time.sleep(1)
 
 
+def streams_without_window_end(held):
+    """HTTP/2 answers that nobody takes end with their connection"""
+    connection = held.http2()
+    connection.send(wire.frame(wire.SETTINGS, 0, 0, struct.pack(">HI", 4, 0)) + request(1, "/big"))
+    # Signs of life are no progress.
+    end = time.monotonic() + 5 * IDLE + 5
+    connection.socket.settimeout(0.5)
+    while time.monotonic() < end:
+        connection.send(wire.frame(wire.PING, 0, 0, bytes(8)))
+        try:
+            connection.more()
+        except TimeoutError:
+            pass
+        except wire.Cut:
+            return None
+        time.sleep(0.2)
+    return "still open"
+
+
 def streams_never_read(held):
     """40 HTTP/2 connections, 100 streams each with all the window there is, never read"""
     settings = wire.frame(wire.SETTINGS, 0, 0, struct.pack(">HI", 4, 0x7FFFFFFF))
@@ -282,7 +301,7 @@ def too_many_streams(held):
 
 ATTACKS = [
     silent, too_many, slowloris, large_heads, slow_bodies, slow_readers, slow_readers_are_cut, pipelining, streams_without_window,
-    streams_never_read, uploads_never_read, rapid_reset, made_you_reset, continuation, empty_continuation, hpack_bomb, settings, pings,
+    streams_without_window_end, streams_never_read, uploads_never_read, rapid_reset, made_you_reset, continuation, empty_continuation, hpack_bomb, settings, pings,
     empty_data, windows, too_many_streams,
 ]
 

@@ -20,6 +20,7 @@ pub(crate) struct Sidecar(Running);
 
 impl Sidecar {
     pub(crate) fn start(config: SidecarConfig, ports: &Ports, app_port: u16, workload_token: String) -> Result<Self> {
+        cloakroom_sidecar::limits::raise_open_files();
         let running = cloakroom_sidecar::start::Sidecar::start(Options {
             config: ConfigSource::InMemory(Box::new(config)),
             listens: vec![Listen { address: ports.app, app_port }],

@@ -261,6 +261,15 @@ fn a_grpc_call_goes_on_as_http_2_with_its_trailers() {
 }
 
 #[test]
+fn a_call_lives_as_long_as_its_messages_come_either_way() {
+    let sidecar = Sidecar::with(grpc_app(), |config| config["limits"]["idle_timeout"] = 1.into());
+    // A message each 20 ms, for two seconds and more, before the app says anything.
+    let frames = (0..110).map(|_| Frame::data(Bytes::from("x"))).collect();
+    let (_, _, body, trailers) = run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::new(frames)).unwrap()));
+    assert_eq!((body.len(), trailers["grpc-status"].as_bytes()), (110, &b"0"[..]));
+}
+
+#[test]
 fn grpc_callers_are_refused_in_their_own_terms() {
     let sidecar = Sidecar::start(grpc_app());
     let refused = |builder: http::request::Builder| {
