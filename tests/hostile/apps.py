@@ -122,6 +122,25 @@ def start_gunicorn(processes, files, tools):
     return Server("gunicorn", port, log)
 
 
+class Files:
+    """nginx with the files and nothing else: how it reads a path is how many do."""
+
+    name = "nginx"
+
+    def __init__(self, processes, files):
+        self.port = free_port()
+        folder = processes.folder / "nginx"
+        folder.mkdir()
+        config = folder / "nginx.conf"
+        temporary = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        config.write_text(
+            f"daemon off; worker_processes 1; pid {folder}/pid; error_log stderr crit; events {{ worker_connections 1024; }}\n"
+            f"http {{ access_log off; {temporary} keepalive_requests 1000000;\n"
+            f"  server {{ listen 127.0.0.1:{self.port}; root {files}; }} }}\n"
+        )
+        await_port(self.port, processes.start(["nginx", "-c", config, "-p", folder]))
+
+
 class Liar:
     """Answers each path with the bytes that a case wants."""
 

@@ -30,7 +30,9 @@ RULES = [
 
 
 def main():
-    sidecar.need(("node", "Node.js 20 or newer, for one of the apps"), ("go", "Go 1.22 or newer, for one of the apps"))
+    sidecar.need(
+        ("node", "Node.js 20 or newer, for one of the apps"), ("go", "Go 1.22 or newer, for one of the apps"), ("nginx", "for one of the apps")
+    )
     words = " ".join(sys.argv[1:])
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "cloakroom"
     tools = {"go": apps.build_go(cache), "gunicorn": str(pathlib.Path(sys.executable).parent / "gunicorn")}
@@ -47,7 +49,9 @@ def main():
             for case in http2:
                 replay.over_http2(case)
             if not words:
-                paths.search(server, replay.port, tally)
+                paths.search(server, replay.open_port, tally)
+        nginx = apps.Files(processes, files)
+        paths.search(nginx, processes.sidecar(nginx.port, authorised).port, tally)
         liar = Lies(processes, ready, token, tally)
         for case in replies:
             liar.over_http1(case)
@@ -94,6 +98,11 @@ def repeat(text):
     return re.sub(r"\{([^{}]*)\*(\d+)\}", lambda found: found[1] * int(found[2]), text)
 
 
+def authorised(config):
+    """All but what is denied is open: the rule alone stands before the file."""
+    config["rules"] = [*RULES, {"matches": [{"path": "/**"}], "access": "Anonymous"}]
+
+
 class Replay:
     """One app behind one sidecar."""
 
@@ -103,6 +112,7 @@ class Replay:
             config["limits"] = {"request_headers": 8192, "request_body": 100_000, "idle_timeout": 60}
 
         self.port = processes.sidecar(server.tap.port, change, ready).port
+        self.open_port = processes.sidecar(server.tap.port, authorised).port
         self.server, self.token, self.tally = server, token, tally
         self.probes = 0
         self.settle()
