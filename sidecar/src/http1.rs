@@ -98,7 +98,11 @@ impl Connection {
         self.worker.shed();
         // A socket closed with unread bytes is reset, and the client may not get to read our words.
         let mut unread = [0; 2048];
-        while self.stream.try_read(&mut unread).is_ok_and(|count| count == unread.len()) {}
+        for _ in 0..8 {
+            if self.stream.try_read(&mut unread).map_or(0, |count| count) < unread.len() {
+                break;
+            }
+        }
         // Who does not take it at once goes without.
         let _ = self.stream.try_write(
             b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",

@@ -9,11 +9,11 @@ pub mod plain;
 pub mod rewind;
 pub mod web_socket;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::Poll;
 
 use hyper::body::{Body as _, Incoming};
@@ -31,6 +31,7 @@ use crate::request::gate::{Gate, Reading, Step, turn_away};
 use crate::request::head::Protocol;
 use crate::request::rescue::Failure;
 use crate::worker::Worker;
+use app_body::Timed;
 use body::ReplyBody;
 pub use grpc::Channels;
 use rewind::Rewind;
@@ -62,11 +63,29 @@ pub struct Session {
     tunnels: Cell<usize>,
     /// When anything last moved on any stream, in milliseconds on the worker's clock.
     moved: Cell<u64>,
+    /// The streams' deadlines.
+    timed: RefCell<Vec<Weak<Timed>>>,
 }
 
 impl Session {
     fn progress(&self) {
         self.moved.set(self.worker.deadlines.now());
+    }
+
+    fn watch(&self, timed: &Rc<Timed>) {
+        let mut all = self.timed.borrow_mut();
+        if all.len() >= 2 * MAX_STREAMS as usize {
+            all.retain(|timed| timed.strong_count() > 0);
+        }
+        all.push(Rc::downgrade(timed));
+    }
+
+    /// There is an answer that the client has not taken for too long, though it may take others.
+    fn has_stalled(&self) -> bool {
+        const PATIENCE_MILLIS: u64 = 1_000;
+        let deadlines = &self.worker.deadlines;
+        let all = self.timed.borrow();
+        all.iter().filter_map(Weak::upgrade).any(|timed| timed.deadline().overdue(deadlines) > PATIENCE_MILLIS)
     }
 
     /// Clients that take nothing have hyper wait without end, and the apps with it. What waits for an app has a time-out of its own.
@@ -87,6 +106,7 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
         streams: Cell::new(0),
         tunnels: Cell::new(0),
         moved: Cell::new(connection.worker.deadlines.now()),
+        timed: RefCell::default(),
     });
     let idle_seconds = connection.idle_seconds();
     let Connection { stream, worker, deadline, .. } = connection;
@@ -113,6 +133,10 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
     deadline.allow(&worker.deadlines, idle_seconds);
     let mut leaving = false;
     poll_fn(|cx| {
+        // Where others are refused for want of room, this one does not keep what it has without taking it.
+        if worker.buffers.is_short() && session.has_stalled() {
+            return Poll::Ready(());
+        }
         // GOAWAY: what was begun is finished, nothing new is taken.
         if !leaving && (worker.is_draining() || (deadline.has_passed() && session.streams.get() == 0)) {
             leaving = true;

@@ -200,6 +200,26 @@ def streams_without_window_end(held):
     return "still open"
 
 
+def streams_that_trickle(held):
+    """HTTP/2 connections that take one answer by the byte, and 99 not at all, do not keep others out"""
+    window = wire.frame(wire.SETTINGS, 0, 0, struct.pack(">HI", 4, 0))
+    attackers = []
+    for _ in range(6):
+        connection = held.http2()
+        connection.send(window + b"".join(request(stream, "/big") for stream in range(1, 201, 2)))
+        attackers.append(connection)
+    end, refused = time.monotonic() + 10 * IDLE, False
+    while time.monotonic() < end:
+        for connection in attackers:
+            connection.send(wire.frame(wire.WINDOW_UPDATE, 0, 1, struct.pack(">I", 1)))
+        time.sleep(0.25)
+        told = answer(held.port)
+        refused |= told == 503
+        if refused and told == 200:
+            return None
+    return "nobody is answered" if refused else "nobody was kept out at first: no attack"
+
+
 def streams_never_read(held):
     """40 HTTP/2 connections, 100 streams each with all the window there is, never read"""
     settings = wire.frame(wire.SETTINGS, 0, 0, struct.pack(">HI", 4, 0x7FFFFFFF))
@@ -301,7 +321,7 @@ def too_many_streams(held):
 
 ATTACKS = [
     silent, too_many, slowloris, large_heads, slow_bodies, slow_readers, slow_readers_are_cut, pipelining, streams_without_window,
-    streams_without_window_end, streams_never_read, uploads_never_read, rapid_reset, made_you_reset, continuation, empty_continuation, hpack_bomb, settings, pings,
+    streams_without_window_end, streams_that_trickle, streams_never_read, uploads_never_read, rapid_reset, made_you_reset, continuation, empty_continuation, hpack_bomb, settings, pings,
     empty_data, windows, too_many_streams,
 ]
 

@@ -54,6 +54,13 @@ pub struct Timed {
 }
 
 impl Timed {
+    /// A stream's own, which the connection looks at too: hyper asks nobody for an answer that the client does not take.
+    pub fn of_stream(session: &Rc<Session>, seconds: u64) -> Rc<Self> {
+        let timed = Rc::new(Self::new(session, seconds));
+        session.watch(&timed);
+        timed
+    }
+
     pub fn new(session: &Rc<Session>, seconds: u64) -> Self {
         let deadlines = &session.worker.deadlines;
         let deadline = deadlines.register();

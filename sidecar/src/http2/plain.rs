@@ -27,7 +27,7 @@ use crate::upstream::{self, UpstreamError};
 
 pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: Incoming) -> Result<Response, Failure> {
     let worker = &session.worker;
-    let timed = Rc::new(Timed::new(session, forwarding.policy.limits.idle_timeout));
+    let timed = Timed::of_stream(session, forwarding.policy.limits.idle_timeout);
     timed.watch().await;
     let bodyless = matches!(forwarding.reading.framing, Framing::None | Framing::Length(0));
     let retriable = bodyless && forwarding.idempotent;

@@ -43,7 +43,7 @@ pub async fn open(
     forwarding: &Rc<Forwarding>,
     switching: OnUpgrade,
 ) -> Result<Response, Failure> {
-    let timed = Rc::new(Timed::new(session, forwarding.policy.limits.idle_timeout));
+    let timed = Timed::of_stream(session, forwarding.policy.limits.idle_timeout);
     timed.watch().await;
     let mut app = upstream::connect(session.app_port).await?.stream;
     let limits = Limits { worker: &session.worker, deadline: timed.deadline() };

@@ -116,6 +116,11 @@ impl Deadline {
         self.entry.passed.get()
     }
 
+    /// For how many milliseconds its owner has taken no notice that it passed.
+    pub fn overdue(&self, all: &Deadlines) -> u64 {
+        if self.has_passed() { all.now.get().saturating_sub(self.entry.at.get()) } else { 0 }
+    }
+
     /// Whom to wake. A task keeps one waker for its life.
     pub fn watch(&self, cx: &Context<'_>) {
         *self.entry.waker.borrow_mut() = Some(cx.waker().clone());
@@ -151,8 +156,11 @@ mod tests {
         assert!(!deadline.has_passed());
         all.advance(2000);
         assert!(deadline.has_passed());
+        all.advance(2699);
+        assert_eq!(deadline.overdue(&all), 700);
         deadline.allow(&all, 1);
         assert!(!deadline.has_passed());
+        assert_eq!(deadline.overdue(&all), 0);
     }
 
     #[test]
