@@ -9,8 +9,8 @@ static := x86_64-unknown-linux-gnu
 help:
 	@echo 'make demo          auth service, sidecar and a sample app in one process, to try things on'
 	@echo 'make check         everything that needs no cluster'
-	@echo 'make test          every suite but the journey; needs root and Go for the cluster'
-	@echo 'make journey       the main job on a real cluster, from helm install to the end; still failing in places'
+	@echo 'make test          every suite; needs root and Go for the cluster'
+	@echo 'make journey       the main job on a real cluster, from helm install to deleting the policy; part of make test'
 	@echo 'make cluster-demo  the same on a Kubernetes of its own; needs root and Go'
 	@echo 'make lint          formatting, clippy, generated files, licences'
 	@echo 'make bench         what the sidecar costs per request'
@@ -35,7 +35,7 @@ cluster-demo:
 lint:
 	tests/lint
 
-bench: cli
+bench: cli # Envoy and Oathkeeper too, where bench/peers has fetched them
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile dist --locked --target $(static) -p cloakroom-sidecar
 	bench/run
 

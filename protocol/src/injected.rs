@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 /// Name of the injected sidecar container.
 pub const CONTAINER: &str = "cloakroom";
+/// The executable in the sidecar's image.
+pub const BINARY: &str = "/cloakroom-sidecar";
 /// Name of the init container that redirects ports (Redirect mode).
 pub const INTERCEPT_CONTAINER: &str = "cloakroom-intercept";
 

@@ -39,7 +39,7 @@ pub struct Admin {
     pub policy: Arc<CurrentPolicy>,
     pub metrics: Arc<Metrics>,
     pub refused: Arc<Refused>,
-    pub phase: watch::Receiver<Phase>,
+    pub phase: watch::Sender<Phase>,
     pub probes: Vec<Probe>,
     pub pod_uid: String,
 }
@@ -116,6 +116,7 @@ impl Admin {
     async fn answer(&self, request: &AdminRequest, peer: SocketAddr) -> LocalResponse {
         match (request.method.as_str(), request.path.as_str()) {
             ("PUT", "/log-level") => set_log_level(request, peer),
+            ("PUT", "/leave") => self.leave(peer),
             ("GET" | "HEAD", "/healthz") => text(StatusCode::OK, "ok\n"),
             ("GET" | "HEAD", "/ready") => self.ready(),
             ("GET" | "HEAD", "/metrics") => self.metrics(),
@@ -139,6 +140,24 @@ impl Admin {
             (None, Some(reason)) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("no config: {reason}\n")),
             (None, None) => text(StatusCode::SERVICE_UNAVAILABLE, "no config\n"),
         }
+    }
+
+    /// The pod is on its way out: `cloakroom-sidecar leave`, which its preStop hook runs, says so.
+    fn leave(&self, peer: SocketAddr) -> LocalResponse {
+        if !is_inside(peer) {
+            return text(StatusCode::FORBIDDEN, FROM_INSIDE_ONLY);
+        }
+        let serving = self.phase.send_if_modified(|phase| {
+            let serving = *phase == Phase::Serving;
+            if serving {
+                *phase = Phase::Leaving;
+            }
+            serving
+        });
+        if serving {
+            log::info("leaving: every client is told to go elsewhere", &[]);
+        }
+        text(StatusCode::OK, "ok\n")
     }
 
     fn metrics(&self) -> LocalResponse {
@@ -173,10 +192,16 @@ impl Admin {
     }
 }
 
-/// From inside the pod only: `kubectl exec` or port-forward.
+const FROM_INSIDE_ONLY: &str = "from inside the pod only\n";
+
+/// By `kubectl exec` or port-forward, say.
+fn is_inside(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback()
+}
+
 fn set_log_level(request: &AdminRequest, peer: SocketAddr) -> LocalResponse {
-    if !peer.ip().to_canonical().is_loopback() {
-        return text(StatusCode::FORBIDDEN, "from inside the pod only\n");
+    if !is_inside(peer) {
+        return text(StatusCode::FORBIDDEN, FROM_INSIDE_ONLY);
     }
     match request.body.trim().parse() {
         Ok(level) => {

@@ -15,6 +15,7 @@ pub const USAGE: &str = "\
 Usage: cloakroom-sidecar                                   serve, as the environment says
        cloakroom-sidecar intercept --redirect <app>:<listen> [--redirect …]
                                                            send inbound connections to the sidecar's ports
+       cloakroom-sidecar leave                             tell the sidecar of this pod that the pod is on its way out
        cloakroom-sidecar --version | --help
 ";
 
@@ -29,8 +30,13 @@ const MEMORY_ENV: &str = "CLOAKROOM_MEMORY";
 const LOG_ENV: &str = "CLOAKROOM_LOG";
 
 pub enum Command {
-    Serve { options: Box<Options>, level: Level },
+    Serve {
+        options: Box<Options>,
+        level: Level,
+    },
     Intercept(Vec<Port>),
+    /// The sidecar's admin port, on this pod's loopback.
+    Leave(Vec<SocketAddr>),
     Version,
     Help,
 }
@@ -62,6 +68,7 @@ pub fn parse(
     let command = match arguments.next().as_deref() {
         None => serve(environment, ipv6)?,
         Some("intercept") => return Ok(Command::Intercept(redirects(arguments)?)),
+        Some("leave") => Command::Leave(admin_on_loopback(environment, ipv6)?),
         Some("--version" | "-V") => Command::Version,
         Some("--help" | "-h") => Command::Help,
         Some(other) => return Err(InvalidArguments::Argument(other.to_owned())),
@@ -69,6 +76,22 @@ pub fn parse(
     match arguments.next() {
         None => Ok(command),
         Some(surplus) => Err(InvalidArguments::Argument(surplus)),
+    }
+}
+
+fn admin_on_loopback(
+    environment: &dyn Fn(&str) -> Option<String>,
+    ipv6: bool,
+) -> Result<Vec<SocketAddr>, InvalidArguments> {
+    let port = admin(environment, Ipv4Addr::UNSPECIFIED.into())?.port();
+    let addresses = [Some(Ipv4Addr::LOCALHOST.into()), ipv6.then_some(Ipv6Addr::LOCALHOST.into())];
+    Ok(addresses.into_iter().flatten().map(|address: IpAddr| SocketAddr::new(address, port)).collect())
+}
+
+fn admin(environment: &dyn Fn(&str) -> Option<String>, everywhere: IpAddr) -> Result<SocketAddr, InvalidArguments> {
+    match environment(ADMIN_LISTEN_ENV) {
+        None => Ok(SocketAddr::new(everywhere, injected::ADMIN_PORT)),
+        Some(value) => value.parse().map_err(|_| InvalidArguments::Environment { name: ADMIN_LISTEN_ENV, value }),
     }
 }
 
@@ -99,10 +122,7 @@ fn serve(environment: &dyn Fn(&str) -> Option<String>, ipv6: bool) -> Result<Com
             return Err(InvalidArguments::Environment { name: injected::INTERCEPTION_ENV, value: other.to_owned() });
         }
     };
-    let admin = match environment(ADMIN_LISTEN_ENV) {
-        None => SocketAddr::new(everywhere, injected::ADMIN_PORT),
-        Some(value) => value.parse().map_err(|_| InvalidArguments::Environment { name: ADMIN_LISTEN_ENV, value })?,
-    };
+    let admin = admin(environment, everywhere)?;
     let workers = match environment(WORKERS_ENV) {
         None => limits::workers(),
         Some(value) => value

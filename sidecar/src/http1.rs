@@ -39,6 +39,8 @@ pub struct Connection {
     pub deadline: Deadline,
     /// A request came over it, so that it will not turn out to be HTTP/2.
     spoke_http1: bool,
+    /// Accepted while the worker was draining already.
+    late: bool,
 }
 
 /// Before any policy says otherwise.
@@ -52,7 +54,9 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub async fn serve(stream: TcpStream, peer: IpAddr, app_port: u16, worker: Rc<Worker>) {
     let deadline = worker.deadlines.register();
-    let mut connection = Connection { stream, peer: Peer::new(peer), app_port, worker, deadline, spoke_http1: false };
+    let late = worker.is_draining();
+    let peer = Peer::new(peer);
+    let mut connection = Connection { stream, peer, app_port, worker, deadline, spoke_http1: false, late };
     connection.worker.open.set(connection.worker.open.get() + 1);
     connection.worker.runtime.metrics.connections.inc();
     connection.run().await;
@@ -62,6 +66,9 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.worker.deadlines.forget(&self.deadline);
         self.worker.open.set(self.worker.open.get() - 1);
+        if self.worker.is_draining() && !self.late {
+            self.worker.early.set(self.worker.early.get() - 1);
+        }
         self.worker.runtime.metrics.connections.dec();
     }
 }
@@ -115,10 +122,12 @@ impl Connection {
         let seconds = self.idle_seconds();
         let seconds = if self.worker.is_crowded() { seconds.min(CROWDED_SECONDS) } else { seconds };
         self.deadline.allow(&self.worker.deadlines, seconds);
-        let Self { stream, worker, deadline, .. } = self;
+        let Self { stream, worker, deadline, spoke_http1, late, .. } = self;
         poll_fn(|cx| match stream.poll_read_ready(cx) {
             Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
-            Poll::Pending if worker.is_draining() || deadline.has_passed() => Poll::Ready(false),
+            Poll::Pending if !worker.is_worth_waiting(*spoke_http1, *late) || deadline.has_passed() => {
+                Poll::Ready(false)
+            }
             Poll::Pending => Poll::Pending,
         })
         .await
@@ -130,7 +139,7 @@ impl Connection {
         let Self { stream, worker, deadline, .. } = self;
         poll_fn(|cx| match stream.poll_read_ready(cx) {
             Poll::Ready(_) => Poll::Ready(true),
-            Poll::Pending if worker.is_draining() || deadline.has_passed() => Poll::Ready(false),
+            Poll::Pending if worker.is_leaving() || deadline.has_passed() => Poll::Ready(false),
             Poll::Pending => Poll::Pending,
         })
         .await

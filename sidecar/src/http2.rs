@@ -138,7 +138,7 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
             return Poll::Ready(());
         }
         // GOAWAY: what was begun is finished, nothing new is taken.
-        if !leaving && (worker.is_draining() || (deadline.has_passed() && session.streams.get() == 0)) {
+        if !leaving && (worker.is_leaving() || (deadline.has_passed() && session.streams.get() == 0)) {
             leaving = true;
             serving.as_mut().graceful_shutdown();
             deadline.allow(&worker.deadlines, idle_seconds);

@@ -13,6 +13,7 @@ pub mod http2;
 pub mod identity;
 pub mod intercept;
 pub mod lease;
+pub mod leave;
 pub mod limits;
 pub mod listen;
 pub mod local_response;

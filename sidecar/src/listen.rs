@@ -24,10 +24,14 @@ pub struct Listen {
 }
 
 /// Where the process is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     Serving,
-    /// No new connections; those that are open finish what they began.
+    /// The pod is on its way out, and its app will end before the sidecar does. New connections are still taken, for routers learn late;
+    /// but every client is told to go elsewhere, so that nobody is left when the app has ended.
+    Leaving,
+    /// Connections that are open finish what they began. Until they have, new ones are still taken: where only the sidecar is replaced, its
+    /// port is without a listener for no longer than the new one takes to start.
     Draining,
     /// The grace period is over.
     Ending,
@@ -112,24 +116,36 @@ async fn work(
         }
     }
     // A sender that is gone ends the process like a drain.
-    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
-    for task in &accepting {
-        task.abort();
+    if phase.wait_for(|phase| *phase >= Phase::Leaving).await.is_ok() {
+        worker.leave();
     }
+    let _ = phase.wait_for(|phase| *phase >= Phase::Draining).await;
     worker.drain();
-    let emptied = async {
-        while worker.open.get() > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            worker.pool.clear();
+    let drained = async {
+        emptied(&worker, |worker| worker.early.get()).await;
+        for task in &accepting {
+            task.abort();
         }
+        worker.close();
+        emptied(&worker, |worker| worker.open.get()).await;
     };
     let ended = phase.wait_for(|phase| *phase == Phase::Ending);
     tokio::select! {
-        () = emptied => {}
+        () = drained => {}
         _ = ended => {}
+    }
+    for task in &accepting {
+        task.abort();
     }
     ticking.abort();
     worker.log.borrow_mut().flush();
+}
+
+async fn emptied(worker: &Worker, connections: impl Fn(&Worker) -> usize) {
+    while connections(worker) > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        worker.pool.clear();
+    }
 }
 
 async fn tick(worker: Rc<Worker>) {

@@ -2,6 +2,7 @@ use std::process::ExitCode;
 
 use cloakroom_sidecar::args::{self, Command, USAGE};
 use cloakroom_sidecar::intercept::intercept;
+use cloakroom_sidecar::leave::leave;
 use cloakroom_sidecar::start::{GRACE, Options, Sidecar, StartError};
 use cloakroom_sidecar::{limits, log};
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +20,9 @@ fn main() -> ExitCode {
             serve(*options).map_err(|error| error.to_string())
         }
         Ok(Command::Intercept(ports)) => intercept(&ports).map_err(|error| error.to_string()),
+        Ok(Command::Leave(admin)) => {
+            leave(&admin).map_err(|error| format!("the sidecar was not told to leave: {error}"))
+        }
         Ok(Command::Version) => print(concat!("cloakroom-sidecar ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Help) => print(USAGE),
         Err(error) => {

@@ -137,7 +137,7 @@ impl Sidecar {
                 policy: policy.clone(),
                 metrics: metrics.clone(),
                 refused,
-                phase: phases.clone(),
+                phase: running.phase.clone(),
                 probes: options.probes,
                 pod_uid: options.pod_uid.clone(),
             };

@@ -42,12 +42,16 @@ pub struct Worker {
     policy: RefCell<Cache<Arc<CurrentPolicy>, Option<Arc<Policy>>>>,
     /// Unix seconds, as of the last tick.
     now: Cell<u64>,
+    leaving: Cell<bool>,
     draining: Cell<bool>,
+    closed: Cell<bool>,
     decisions: Cell<u64>,
     /// Tells this worker's decisions from all others'.
     decision_prefix: String,
     /// Connections that are open.
     pub open: Cell<usize>,
+    /// Those of them that were when draining began.
+    pub early: Cell<usize>,
     /// Connections for which there was no room, since the last tick.
     turned_away: Cell<u64>,
 }
@@ -64,10 +68,13 @@ impl Worker {
             pool: Pool::default(),
             channels: Channels::default(),
             log: RefCell::new(log),
+            leaving: Cell::new(false),
             draining: Cell::new(false),
+            closed: Cell::new(false),
             decisions: Cell::new(0),
             decision_prefix: base62(seed, 8),
             open: Cell::new(0),
+            early: Cell::new(0),
         })
     }
 
@@ -121,10 +128,33 @@ impl Worker {
         format!("{}{}", self.decision_prefix, base62(count, 4))
     }
 
-    /// Requests that have begun are finished, no more are taken.
-    pub fn drain(&self) {
-        self.draining.set(true);
+    /// Every answer from now on is its connection's last, and connections that wait for a further request are closed.
+    pub fn leave(&self) {
+        self.leaving.set(true);
         self.deadlines.wake_all();
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.get()
+    }
+
+    /// Requests that have begun are finished. Connections that say nothing are closed.
+    pub fn drain(&self) {
+        self.leaving.set(true);
+        self.draining.set(true);
+        self.early.set(self.open.get());
+        self.deadlines.wake_all();
+    }
+
+    /// No connection is accepted any more.
+    pub fn close(&self) {
+        self.closed.set(true);
+        self.deadlines.wake_all();
+    }
+
+    /// Whether a connection that is silent may still say something: one that has just come is served even by a pod that is leaving.
+    pub fn is_worth_waiting(&self, has_been_served: bool, came_late: bool) -> bool {
+        !self.is_leaving() || !(has_been_served || self.closed.get() || (self.is_draining() && !came_late))
     }
 
     pub fn is_draining(&self) -> bool {

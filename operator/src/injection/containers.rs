@@ -83,6 +83,7 @@ pub(super) fn sidecar(settings: &Sidecar, interception: Interception) -> Node {
         ("restartPolicy", Node::text("Always")),
         ("env", Node::List(env.collect())),
         ("volumeMounts", Node::List(mounts.into())),
+        ("lifecycle", Node::Object(vec![("preStop", leave())])),
         ("startupProbe", ready_probe(&[("periodSeconds", 1), ("failureThreshold", 120)])),
         ("readinessProbe", ready_probe(&[("periodSeconds", 5), ("failureThreshold", 2)])),
         ("resources", resources(settings)),
@@ -112,6 +113,13 @@ fn ready_probe(timing: &[(&'static str, i64)]) -> Node {
     ]);
     let timing = timing.iter().map(|(name, value)| (*name, Node::number(*value)));
     Node::Object([("httpGet", http), ("timeoutSeconds", Node::number(2))].into_iter().chain(timing).collect())
+}
+
+/// Hooks run as soon as a pod is deleted, while a native sidecar is ended only after the app: clients have to be sent elsewhere before
+/// that, or those that keep their connections would meet a sidecar without an app.
+fn leave() -> Node {
+    let exec = Node::Object(vec![("command", Node::texts([injected::BINARY, "leave"]))]);
+    Node::Object(vec![("exec", exec)])
 }
 
 /// Writes the redirection into the pod's network namespace, then ends. The only container with a privilege.

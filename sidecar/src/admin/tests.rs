@@ -14,6 +14,7 @@ struct Fixture {
     policy: Arc<CurrentPolicy>,
     refused: Arc<Refused>,
     phase: watch::Sender<Phase>,
+    admin: Arc<Admin>,
     fake: FakeAuth,
     client: Arc<AuthClient>,
 }
@@ -31,21 +32,22 @@ impl Fixture {
             runtime: Handle::current(),
             bounds: Bounds::default(),
         });
-        let (phase, phases) = watch::channel(Phase::Serving);
+        let (phase, _) = watch::channel(Phase::Serving);
         let admin = Admin {
             client: client.clone(),
             policy: policy.clone(),
             metrics,
             refused: refused.clone(),
-            phase: phases,
+            phase: phase.clone(),
             probes: parse_probes(probes).unwrap(),
             pod_uid: "pod-1".into(),
         };
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        tokio::spawn(serve(socket, Arc::new(admin)));
-        Self { address, policy, refused, phase, fake, client }
+        let admin = Arc::new(admin);
+        tokio::spawn(serve(socket, admin.clone()));
+        Self { address, policy, refused, phase, admin, fake, client }
     }
 
     fn configure(&self) {
@@ -136,6 +138,25 @@ async fn only_declared_probes_are_replayed() {
         "{seen}"
     );
     assert_eq!(f.get("/probe/web/readiness").await.0, 503, "the app is gone");
+}
+
+#[tokio::test]
+async fn a_pod_is_told_to_leave_from_inside_and_only_once() {
+    let f = Fixture::new("").await;
+    f.configure();
+    let request = AdminRequest { method: "PUT".into(), path: "/leave".into(), host: None, body: String::new() };
+    for outside in ["10.0.0.1:1", "[::ffff:10.0.0.1]:1", "[fd00::1]:1"] {
+        assert_eq!(f.admin.answer(&request, outside.parse().unwrap()).await.status, StatusCode::FORBIDDEN, "{outside}");
+    }
+    assert_eq!(*f.phase.borrow(), Phase::Serving);
+    let address = f.address;
+    let tell = move || crate::leave::leave(&[address]);
+    tokio::task::spawn_blocking(tell).await.unwrap().unwrap();
+    assert_eq!(*f.phase.borrow(), Phase::Leaving);
+    assert_eq!(f.get("/ready").await.0, 503, "it takes no part in its Services any more");
+    f.phase.send_replace(Phase::Draining);
+    tokio::task::spawn_blocking(tell).await.unwrap().unwrap();
+    assert_eq!(*f.phase.borrow(), Phase::Draining, "there is no way back");
 }
 
 #[tokio::test]

@@ -251,10 +251,8 @@ impl<'e> Exchange<'e> {
             },
             Framing::Chunked => false,
         };
-        let close = !read
-            || !reading.keep_alive
-            || reading.protocol == Protocol::Http10
-            || self.connection.worker.is_draining();
+        let close =
+            !read || !reading.keep_alive || reading.protocol == Protocol::Http10 || self.connection.worker.is_leaving();
         if !self.write_local(response, reading.to_head, close).await {
             return Ending::Cut;
         }

@@ -178,7 +178,7 @@ impl Relay<'_> {
         let delimited = matches!(message.framing, ReplyFraming::Length(_) | ReplyFraming::None);
         let chunks = !delimited && forwarding.reading.protocol == Protocol::Http11;
         let goes_on = forwarding.reading.keep_alive && self.request_done.get() && (delimited || chunks);
-        let close = !goes_on || self.limits.worker.is_draining();
+        let close = !goes_on || self.limits.worker.is_leaving();
         if !(interim && forwarding.reading.protocol == Protocol::Http10) {
             write_status(message.status, message.reason, out);
             let guard = forwarding.leak_guard();

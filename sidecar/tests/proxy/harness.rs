@@ -95,6 +95,10 @@ impl Sidecar {
         client.reply()
     }
 
+    pub(crate) fn leave(&self) {
+        self.phase.send_replace(Phase::Leaving);
+    }
+
     pub(crate) fn drain(&self) {
         self.phase.send_replace(Phase::Draining);
     }

@@ -72,9 +72,11 @@ def sidecar(pod):
 
 
 def restarts(namespace, **selector):
-    """Restarts of every container, by pod."""
+    """Restarts of every container, by pod; of pods that are not on their way out."""
     count = {}
     for pod in get("pods", namespace=namespace, **selector):
+        if "deletionTimestamp" in pod["metadata"]:
+            continue
         status = pod["status"]
         statuses = status.get("initContainerStatuses", []) + status.get("containerStatuses", [])
         count[pod["metadata"]["name"]] = sum(s["restartCount"] for s in statuses)

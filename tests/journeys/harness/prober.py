@@ -13,6 +13,7 @@ class Prober:
         self._good = {name: set(statuses) for name, statuses in good.items()}
         self._every = every
         self._stop = threading.Event()
+        self._paused = threading.Event()
         self._lock = threading.Lock()
         self._threads = []
         self.asked = {name: 0 for name in targets}
@@ -38,6 +39,13 @@ class Prober:
         with self._lock:
             self._good[name] = set(statuses)
 
+    def pause(self):
+        """Asks nothing until `resume`."""
+        self._paused.set()
+
+    def resume(self):
+        self._paused.clear()
+
     def since(self, moment):
         with self._lock:
             return [failure for failure in self.failures if failure[0] >= moment]
@@ -56,6 +64,8 @@ class Prober:
 
     def _probe(self, name):
         while not self._stop.wait(self._every):
+            if self._paused.is_set():
+                continue
             began = time.time()
             try:
                 answer = self._client(self._targets[name], timeout=10)

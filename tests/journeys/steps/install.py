@@ -76,10 +76,10 @@ def secrets_of_the_operations_team(world):
     cluster.kubectl("create", "secret", "generic", "redis-ca", "-n", SYSTEM, f"--from-file=ca.crt={world.authority.certificate}")
 
 
-def helm_upgrade(world):
+def helm_upgrade(world, tag=None):
     values = {
         "issuer": ISSUER,
-        "image": {"registry": "localhost", "tag": cluster.image_tag()},
+        "image": {"registry": "localhost", "tag": tag or cluster.image_tag()},
         "authService": {"tlsSecret": "public-tls"},
         "redis": {
             "url": world.redis.url,
