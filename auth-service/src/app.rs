@@ -13,6 +13,7 @@ use crate::password::PasswordPool;
 use crate::random::Random;
 use crate::registry::Registry;
 use crate::store::Store;
+use crate::theme::Look;
 use crate::workload::Authenticator;
 
 pub struct App {
@@ -26,6 +27,7 @@ pub struct App {
     pub hub: Hub,
     pub passwords: PasswordPool,
     pub metrics: Metrics,
+    pub look: Look,
     /// Names this process among the replicas; new with each start.
     pub replica: String,
     /// `true` once the service is to stop: streams end.

@@ -14,6 +14,9 @@ pub enum Method {
     Totp,
     #[serde(rename = "recovery")]
     RecoveryCode,
+    /// A key that was proved to be held; only ever one whose device has verified the person.
+    #[serde(rename = "pop")]
+    Passkey,
 }
 
 /// What was proved, and when.
@@ -38,6 +41,10 @@ impl Proof {
     }
 
     pub fn is_multi_factor(&self) -> bool {
+        // What one has, together with what the device asked for: a PIN, a fingerprint.
+        if self.methods.contains(&Method::Passkey) {
+            return true;
+        }
         let known = self.methods.contains(&Method::Password);
         let held = self.methods.iter().any(|method| matches!(method, Method::Totp | Method::RecoveryCode));
         known && held
@@ -58,7 +65,7 @@ impl Proof {
 
     /// From a session's `amr` and `auth_time`.
     pub fn from_amr(amr: &[String], at: u64) -> Self {
-        let all = [Method::Password, Method::Totp, Method::RecoveryCode];
+        let all = [Method::Password, Method::Totp, Method::RecoveryCode, Method::Passkey];
         Self { methods: all.into_iter().filter(|method| amr.iter().any(|one| one == method.amr())).collect(), at }
     }
 }
@@ -69,6 +76,7 @@ impl Method {
             Self::Password => "pwd",
             Self::Totp => "otp",
             Self::RecoveryCode => "recovery",
+            Self::Passkey => "pop",
         }
     }
 }
@@ -124,6 +132,8 @@ mod tests {
         let other = Proof::of(Method::Password, 1).and(Method::RecoveryCode);
         assert_eq!((other.acr(), other.amr().join(" ").as_str()), ("mfa", "pwd recovery mfa"));
         assert_eq!(Proof::of(Method::Totp, 1).acr(), "pwd", "one factor is one factor, whichever");
+        let key = Proof::of(Method::Passkey, 1);
+        assert_eq!((key.acr(), key.amr().join(" ").as_str()), ("mfa", "pop mfa"));
         assert_eq!(Proof::from_amr(&two.amr(), 1), two);
     }
 

@@ -255,8 +255,15 @@ pub struct Limits {
 pub struct Theme {
     /// Shown on every page.
     pub name: String,
-    /// CSS colour of buttons and links, `#rrggbb`.
+    /// Colour of buttons and links, `#rrggbb`; the text on it is white or black, whichever can be read.
     pub accent: String,
+    /// In dark mode; absent: the same.
+    pub accent_dark: Option<String>,
+    /// Behind the page; absent: greys of ours.
+    pub background: Option<String>,
+    pub background_dark: Option<String>,
+    /// PNG, SVG, JPEG or `WebP` of at most 256 KiB, shown on every page.
+    pub logo_file: Option<PathBuf>,
 }
 
 fn default_prefix() -> String {
@@ -334,9 +341,10 @@ impl Config {
         if self.admin.token.as_ref().is_some_and(|token| token.0.len() < 20) {
             return refuse("admin.token: at least 20 characters");
         }
-        let colour = self.theme.accent.strip_prefix('#').unwrap_or_default();
-        if colour.len() != 6 || !colour.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return refuse("theme.accent: a colour like #2f5bd8");
+        let theme = &self.theme;
+        let others = [&theme.accent_dark, &theme.background, &theme.background_dark].into_iter().flatten();
+        if let Some(colour) = others.chain([&theme.accent]).find(|colour| crate::theme::rgb(colour).is_none()) {
+            return Err(ConfigError::Invalid(format!("theme: {colour:?} is not a colour like #2f5bd8")));
         }
         for issuer in &self.workload_issuers {
             if let JwksSource::Url { url, .. } = &issuer.jwks {
@@ -405,7 +413,7 @@ mod tests {
             (&format!("{MINIMAL}store: {{redis: {{urls: ['redis://x']}}}}"), "encryption_key_files"),
             (&format!("{MINIMAL}operators: [operator]"), "system:serviceaccount"),
             (&format!("{MINIMAL}admin: {{token: short}}"), "admin.token"),
-            (&format!("{MINIMAL}theme: {{accent: 'red;}}'}}"), "accent"),
+            (&format!("{MINIMAL}theme: {{accent: 'red;}}'}}"), "theme"),
             (
                 &format!("{MINIMAL}workload_issuers: [{{issuer: x, jwks: {{url: {{url: 'http://k8s/'}}}}}}]"),
                 "workload_issuers",

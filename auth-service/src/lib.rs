@@ -24,9 +24,11 @@ pub mod routes;
 pub mod serve;
 pub mod start;
 pub mod store;
+pub mod theme;
 pub mod throttle;
 pub mod tls;
 pub mod totp;
+pub mod webauthn;
 pub mod workload;
 
 pub use config::Config;

@@ -113,7 +113,7 @@ fn advice(password: &str, about: &[String]) -> Option<String> {
         return None;
     }
     let feedback = estimate.feedback();
-    let warning = feedback.and_then(|feedback| feedback.warning()).map(|warning| warning.to_string());
+    let warning = feedback.and_then(zxcvbn::feedback::Feedback::warning).map(|warning| warning.to_string());
     let suggestions = feedback.map(|feedback| feedback.suggestions().to_vec()).unwrap_or_default();
     let mut sentences = vec!["This password is too easy to guess.".to_owned()];
     sentences.extend(warning);

@@ -11,6 +11,7 @@ use cloakroom_protocol::internal_api as paths;
 use http::{HeaderValue, StatusCode};
 
 use crate::app::Shared;
+use crate::endpoint::pages::error::PageError;
 use crate::endpoint::problem::problem;
 use crate::endpoint::{admin, health, internal, oauth, pages};
 
@@ -24,7 +25,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(45);
 pub fn public(app: Shared) -> Router {
     Router::new()
         .route("/sign-in", get(pages::sign_in::get).post(pages::sign_in::post))
+        .route("/sign-in/passkey", post(pages::sign_in::with_passkey))
         .route("/second-factor", get(pages::second_factor::get).post(pages::second_factor::post))
+        .route("/second-factor/passkey", post(pages::second_factor::with_passkey))
         .route("/second-factor/set-up", post(pages::second_factor::set_up))
         .route("/second-factor/continue", get(pages::second_factor::go_on))
         .route("/consent", get(pages::consent::get).post(pages::consent::post))
@@ -33,6 +36,8 @@ pub fn public(app: Shared) -> Router {
         .route("/account/browsers/forget", post(pages::account::browsers::forget))
         .route("/account/applications/disconnect", post(pages::account::applications::disconnect))
         .route("/account/password", get(pages::account::password::get).post(pages::account::password::post))
+        .route("/account/passkeys", get(pages::account::passkeys::get).post(pages::account::passkeys::post))
+        .route("/account/passkeys/remove", post(pages::account::passkeys::remove))
         .route("/reset-password", get(pages::reset_password::get).post(pages::reset_password::post))
         .route(
             "/account/authenticator",
@@ -45,6 +50,8 @@ pub fn public(app: Shared) -> Router {
         )
         .route("/signed-out", get(pages::signed_out::get))
         .route("/assets/style.css", get(pages::assets::style))
+        .route("/assets/logo", get(pages::assets::logo))
+        .route("/assets/passkeys.js", get(pages::assets::passkeys))
         .route("/oauth2/authorize", get(oauth::authorize::get).post(oauth::authorize::post))
         .route("/oauth2/logout", get(oauth::logout::get).post(oauth::logout::post))
         .route("/oauth2/token", post(oauth::token::token))
@@ -56,6 +63,7 @@ pub fn public(app: Shared) -> Router {
         .route("/.well-known/oauth-authorization-server", get(oauth::discovery::metadata))
         .route("/.well-known/openid-configuration", get(oauth::discovery::metadata))
         .route("/", get(home))
+        .fallback(no_such_page)
         .layer(from_fn_with_state(Shared::clone(&app), pages::error::render))
         .layer(from_fn_with_state(Shared::clone(&app), frame))
         .layer(DefaultBodyLimit::max(PUBLIC_BODY))
@@ -113,6 +121,10 @@ pub fn metrics(app: Shared) -> Router {
 
 async fn home() -> Response {
     pages::redirect("/account")
+}
+
+async fn no_such_page() -> PageError {
+    PageError::NotFound
 }
 
 async fn nothing_here() -> Response {

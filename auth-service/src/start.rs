@@ -29,7 +29,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::redis::{RedisSetupError, RedisStore};
 use crate::tls::{Certificate, TlsError};
 use crate::workload::{Authenticator, JwksError};
-use crate::{config::ConfigError, routes};
+use crate::{config::ConfigError, routes, theme};
 
 /// How often the signing keys and the registry are looked at without an event.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -152,6 +152,7 @@ fn assemble(config: Config, parts: Parts, stopping: watch::Receiver<bool>) -> Re
     let ring = KeyRing::new(Sealer::new(&keys)?, config.signing.algorithm, schedule, clock.clone(), random.clone());
     let authenticator = Authenticator::new(&config, admin_token(&config)?, clock.clone())?;
     let passwords = PasswordPool::new(&config.passwords, random.clone())?;
+    let look = theme::load(&config.theme)?;
     let replica = random.reference();
     Ok(Arc::new(App {
         config,
@@ -164,6 +165,7 @@ fn assemble(config: Config, parts: Parts, stopping: watch::Receiver<bool>) -> Re
         hub: Hub::new(),
         passwords,
         metrics: Metrics::new(),
+        look,
         replica,
         stopping,
     }))

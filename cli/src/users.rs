@@ -44,6 +44,17 @@ enum Command {
     Delete { username: String },
     /// Set a new password, asked for or read from standard input; ends all the user's sessions
     SetPassword { username: String },
+    /// Make a link by which the user sets a new password, once; the old one goes on until then
+    ResetPassword { username: String },
+    /// Take a user's second factors away, who has lost them; ends all the user's sessions
+    ResetFactors { username: String },
+}
+
+#[derive(Deserialize)]
+struct ResetLink {
+    url: String,
+    /// Seconds.
+    expires_in: u64,
 }
 
 #[derive(Deserialize)]
@@ -85,6 +96,18 @@ impl Users {
                 let user = find(&api, &username).await?;
                 set_password(&api, &user, &read_password(&username)?).await?;
                 say!("set; {username} is signed out everywhere");
+            }
+            Command::ResetPassword { username } => {
+                let user = find(&api, &username).await?;
+                let path = format!("/admin/v1/users/{}/password-reset", user.id);
+                let link: ResetLink = api.send(Method::POST, &path, &json!({})).await?;
+                say!("{}", link.url);
+                complain!("good once, for {} minutes; whoever has it sets {username}'s password", link.expires_in / 60);
+            }
+            Command::ResetFactors { username } => {
+                let user = find(&api, &username).await?;
+                api.delete::<Value>(&format!("/admin/v1/users/{}/factors", user.id), None).await?;
+                say!("{username} has only a password now, and is signed out everywhere");
             }
         }
         Ok(())

@@ -67,6 +67,13 @@ impl Default for Limits {
 
 impl Default for Theme {
     fn default() -> Self {
-        Self { name: "Cloakroom".to_owned(), accent: "#2f5bd8".to_owned() }
+        Self {
+            name: "Cloakroom".to_owned(),
+            accent: "#2f5bd8".to_owned(),
+            accent_dark: None,
+            background: None,
+            background_dark: None,
+            logo_file: None,
+        }
     }
 }

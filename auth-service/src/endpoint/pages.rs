@@ -8,6 +8,7 @@ pub mod consent;
 pub mod error;
 pub mod flows;
 pub mod new_password;
+pub mod passkeys;
 pub mod reset_password;
 pub mod second_factor;
 pub mod sign_in;
@@ -25,11 +26,12 @@ use error::PageError;
 /// What every page shows.
 pub struct Frame {
     pub brand: String,
+    pub logo: bool,
 }
 
 impl Frame {
     pub fn of(app: &App) -> Self {
-        Self { brand: app.config.theme.name.clone() }
+        Self { brand: app.config.theme.name.clone(), logo: app.look.logo.is_some() }
     }
 }
 
@@ -56,26 +58,44 @@ pub enum LeadsTo<'a> {
 }
 
 pub fn page(status: StatusCode, template: &impl Template, leads_to: &LeadsTo<'_>) -> Result<Response, PageError> {
+    render(status, template, leads_to, "")
+}
+
+/// For the few pages that ask the browser for a passkey: our own script file runs there.
+pub fn page_with_script(
+    status: StatusCode,
+    template: &impl Template,
+    leads_to: &LeadsTo<'_>,
+) -> Result<Response, PageError> {
+    render(status, template, leads_to, " script-src 'self';")
+}
+
+fn render(
+    status: StatusCode,
+    template: &impl Template,
+    leads_to: &LeadsTo<'_>,
+    script: &str,
+) -> Result<Response, PageError> {
     let html = template.render().map_err(|error| PageError::Internal(error.to_string()))?;
     let mut response = (status, html).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let policy = content_security_policy(leads_to);
+    let policy = content_security_policy(leads_to, script);
     if let Ok(policy) = HeaderValue::from_str(&policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     Ok(response)
 }
 
-fn content_security_policy(leads_to: &LeadsTo<'_>) -> String {
+fn content_security_policy(leads_to: &LeadsTo<'_>, script: &str) -> String {
     let targets = match leads_to {
         LeadsTo::Here => String::new(),
         LeadsTo::Origin(uri) => form_target(uri).map(|target| format!(" {target}")).unwrap_or_default(),
         LeadsTo::Client(uri) => form_target(uri).map(|target| format!(" {target} https:")).unwrap_or_default(),
     };
     format!(
-        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'{targets}; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none';{script} style-src 'self'; img-src 'self'; form-action 'self'{targets}; frame-ancestors 'none'; base-uri 'none'"
     )
 }
 
@@ -96,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_form_may_lead_to_where_the_flow_ends_and_nowhere_else() {
-        let policy = |leads_to| content_security_policy(&leads_to);
+        let policy = |leads_to| content_security_policy(&leads_to, "");
         assert!(
             policy(LeadsTo::Origin("https://a.example:8443/cb?x;y"))
                 .contains("form-action 'self' https://a.example:8443;")

@@ -1,5 +1,5 @@
 //! A person's second factors. Fields: `t` the TOTP seed, sealed; `l` the last time step that was used; `r` hashes of the recovery codes
-//! that are left.
+//! that are left, `k:` and its id a passkey.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,9 +14,46 @@ pub struct Totp {
     pub created: u64,
 }
 
+#[derive(Clone, Debug)]
+pub struct Passkey {
+    /// The credential's id, base64url.
+    pub id: String,
+    pub kept: KeptPasskey,
+    /// As stored, for compare-and-set.
+    raw: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptPasskey {
+    pub name: String,
+    /// `SubjectPublicKeyInfo`, base64url.
+    pub public_key: String,
+    /// COSE.
+    pub algorithm: i64,
+    /// The authenticator's signature counter; 0 where it has none.
+    pub count: u32,
+    /// Whether it is kept in more than one place.
+    pub backed_up: bool,
+    /// Unix seconds.
+    pub created: u64,
+    pub last_used: u64,
+}
+
+impl Passkey {
+    pub fn new(id: String, kept: KeptPasskey) -> Self {
+        Self { id, raw: to_json(&kept), kept }
+    }
+
+    fn field(id: &str) -> String {
+        format!("k:{id}")
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Factors {
     pub totp: Option<Totp>,
+    /// The oldest first.
+    pub passkeys: Vec<Passkey>,
     /// How many recovery codes are left.
     pub recovery_codes: usize,
     /// As stored, for compare-and-set.
@@ -41,16 +78,19 @@ pub fn purpose(sub: &str) -> String {
 
 impl Factors {
     pub fn is_enrolled(&self) -> bool {
-        self.totp.is_some()
+        self.totp.is_some() || !self.passkeys.is_empty()
     }
 }
 
 pub async fn load(store: &dyn Store, sub: &str) -> Result<Factors, StoreError> {
-    let Some(values) = store.read(&key(sub), &["t", "l", "r"]).await? else { return Ok(Factors::default()) };
-    let mut values = values.into_iter();
-    let mut next = || values.next().flatten();
-    let raw = Raw { totp: next(), last_step: next(), recovery: next() };
+    let Some(mut fields) = store.read_all(&key(sub)).await? else { return Ok(Factors::default()) };
+    let raw = Raw { totp: fields.remove("t"), last_step: fields.remove("l"), recovery: fields.remove("r") };
+    let passkeys = fields.into_iter().filter_map(|(name, raw)| Some((name.strip_prefix("k:")?.to_owned(), raw)));
+    let passkeys = passkeys.map(|(id, raw)| Ok(Passkey { id, kept: from_json("passkey", &raw)?, raw }));
+    let mut passkeys = passkeys.collect::<Result<Vec<_>, StoreError>>()?;
+    passkeys.sort_by(|one, other| (one.kept.created, &one.id).cmp(&(other.kept.created, &other.id)));
     Ok(Factors {
+        passkeys,
         totp: raw.totp.as_deref().map(|json| from_json("TOTP", json)).transpose()?,
         recovery_codes: hashes(raw.recovery.as_deref())?.len(),
         raw,
@@ -111,9 +151,40 @@ pub async fn set_totp(store: &dyn Store, sub: &str, totp: &Totp, step: u64) -> R
     store.upsert(&key(sub), Update { set, ..Update::default() }).await.map(drop)
 }
 
-/// Codes without a factor that they stand in for are none.
-pub async fn remove_totp(store: &dyn Store, sub: &str) -> Result<(), StoreError> {
-    let unset = ["t", "l", "r"].map(str::to_owned).to_vec();
+pub async fn remove_totp(store: &dyn Store, sub: &str, factors: &Factors) -> Result<(), StoreError> {
+    let mut unset = ["t", "l"].map(str::to_owned).to_vec();
+    // Codes without a factor that they stand in for are none.
+    unset.extend(factors.passkeys.is_empty().then(|| "r".to_owned()));
+    store.update(&key(sub), Update { unset, ..Update::default() }).await.map(drop)
+}
+
+pub async fn add_passkey(store: &dyn Store, sub: &str, passkey: &Passkey) -> Result<(), StoreError> {
+    let set = vec![(Passkey::field(&passkey.id), to_json(&passkey.kept))];
+    store.upsert(&key(sub), Update { set, ..Update::default() }).await.map(drop)
+}
+
+/// Remembers a use; `false`: the passkey was used or removed at the same time.
+pub async fn use_passkey(
+    store: &dyn Store,
+    sub: &str,
+    passkey: &Passkey,
+    count: u32,
+    now: u64,
+) -> Result<bool, StoreError> {
+    let field = Passkey::field(&passkey.id);
+    let used = KeptPasskey { count, last_used: now, ..passkey.kept.clone() };
+    let update = Update {
+        require: vec![(field.clone(), Some(passkey.raw.clone()))],
+        set: vec![(field, to_json(&used))],
+        ..Update::default()
+    };
+    Ok(store.update(&key(sub), update).await? == Updated::Yes)
+}
+
+pub async fn remove_passkey(store: &dyn Store, sub: &str, factors: &Factors, id: &str) -> Result<(), StoreError> {
+    let mut unset = vec![Passkey::field(id)];
+    let last = factors.totp.is_none() && factors.passkeys.iter().all(|passkey| passkey.id == id);
+    unset.extend(last.then(|| "r".to_owned()));
     store.update(&key(sub), Update { unset, ..Update::default() }).await.map(drop)
 }
 

@@ -67,6 +67,7 @@ pub enum Settings {
     Authenticator,
     RecoveryCodes,
     Password,
+    Passkeys,
 }
 
 impl Settings {
@@ -75,6 +76,7 @@ impl Settings {
             Self::Authenticator => "/account/authenticator",
             Self::RecoveryCodes => "/account/recovery-codes",
             Self::Password => "/account/password",
+            Self::Passkeys => "/account/passkeys",
         }
     }
 }
@@ -88,6 +90,7 @@ pub enum Stage {
     SecondFactor(Box<Entered>),
     Consent,
     Reset(Ticket),
+    NewPasskey,
     /// Everything was asked for, and the person is to read something before going on.
     SignedIn(TokenId),
 }

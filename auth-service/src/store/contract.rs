@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use super::{Backlog, Created, Entry, EventId, Guard, Key, Store, Update, Updated};
 use crate::keys::seal::Sealed;
 use crate::record::device::{self, Device};
-use crate::record::factors::{self, Totp};
+use crate::record::factors::{self, KeptPasskey, Passkey, Totp};
 use crate::record::hash::StoredHash;
 use servers::{memory, redis_cluster, redis_single};
 
@@ -68,6 +68,7 @@ contract!(
     one_of_many_writers_wins,
     a_one_time_code_is_used_by_one_of_many,
     a_recovery_code_is_used_by_one_of_many,
+    a_passkeys_use_counts_once,
     a_trusted_browser_is_forgotten_by_its_owner_only,
 );
 
@@ -304,7 +305,7 @@ async fn a_one_time_code_is_used_by_one_of_many(store: &dyn Store) {
     assert!(!factors::use_step(store, "u", &held, 99, None).await.unwrap(), "nor an earlier one");
     assert!(factors::use_step(store, "u", &held, 102, Some(&totp)).await.unwrap());
     let stale = held;
-    factors::remove_totp(store, "u").await.unwrap();
+    factors::remove_totp(store, "u", &stale).await.unwrap();
     assert!(!factors::use_step(store, "u", &stale, 103, None).await.unwrap(), "removed is removed");
     assert!(!factors::load(store, "u").await.unwrap().is_enrolled());
 }
@@ -324,6 +325,35 @@ async fn a_recovery_code_is_used_by_one_of_many(store: &dyn Store) {
     assert!(!factors::use_recovery_code(store, "u", &held, &codes[1]).await.unwrap(), "replaced meanwhile");
     factors::forget_all(store, "u").await.unwrap();
     assert_eq!(factors::load(store, "u").await.unwrap().recovery_codes, 0);
+}
+
+async fn a_passkeys_use_counts_once(store: &dyn Store) {
+    let kept = |created| KeptPasskey {
+        name: "phone".to_owned(),
+        public_key: String::new(),
+        algorithm: -7,
+        count: 1,
+        backed_up: false,
+        created,
+        last_used: 1,
+    };
+    for (id, created) in [("b", 1), ("a", 2)] {
+        factors::add_passkey(store, "u", &Passkey::new(id.to_owned(), kept(created))).await.unwrap();
+    }
+    let held = factors::load(store, "u").await.unwrap();
+    let ids: Vec<&str> = held.passkeys.iter().map(|passkey| passkey.id.as_str()).collect();
+    assert_eq!((ids, held.is_enrolled()), (vec!["b", "a"], true));
+    let key = &held.passkeys[0];
+    let all = futures::future::join_all((2..12).map(|count| factors::use_passkey(store, "u", key, count, 9))).await;
+    assert_eq!(all.into_iter().filter(|used| *used.as_ref().unwrap()).count(), 1);
+    factors::set_recovery_codes(store, "u", &[StoredHash::of_secret("x")]).await.unwrap();
+    factors::remove_passkey(store, "u", &held, "b").await.unwrap();
+    assert!(!factors::use_passkey(store, "u", key, 99, 9).await.unwrap(), "a late use does not bring it back");
+    let held = factors::load(store, "u").await.unwrap();
+    assert_eq!((held.passkeys.len(), held.recovery_codes), (1, 1));
+    factors::remove_passkey(store, "u", &held, "a").await.unwrap();
+    let held = factors::load(store, "u").await.unwrap();
+    assert_eq!((held.is_enrolled(), held.recovery_codes), (false, 0), "codes go with the last factor");
 }
 
 async fn a_trusted_browser_is_forgotten_by_its_owner_only(store: &dyn Store) {

@@ -301,8 +301,11 @@ async fn every_wrong_sign_in_looks_alike() {
         let to_page = browser.get(&service, &service.push("shop/web", SHOP, &[]).await).await;
         let answer = browser.sign_in(&service, &to_page, username, password).await;
         let (flow, csrf) = (answer.field("flow").unwrap(), answer.field("csrf").unwrap());
+        let (_, challenge) = answer.body.split_once("data-challenge=\"").unwrap();
+        let challenge = challenge.split_once('"').unwrap().0;
         let plain = answer
             .body
+            .replace(challenge, "")
             .replace(&flow, "")
             .replace(&csrf, "")
             .replace(&format!("value=\"{username}\""), "")

@@ -13,6 +13,7 @@ mod introspection;
 mod oauth;
 mod outage;
 mod pages;
+mod passkeys;
 mod policies;
 mod redis;
 mod sign_in;

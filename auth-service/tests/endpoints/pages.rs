@@ -15,7 +15,7 @@ async fn shop() -> Service {
 }
 
 #[tokio::test]
-async fn pages_carry_no_script_and_headers_that_allow_none() {
+async fn pages_carry_no_script_but_the_one_for_passkeys() {
     let service = shop().await;
     let mut browser = Browser::default();
     let to_page = browser.get(&service, &service.push("shop/web", SHOP, &[]).await).await;
@@ -26,7 +26,12 @@ async fn pages_carry_no_script_and_headers_that_allow_none() {
         policy.contains("form-action 'self' https://shop.example.com;"),
         "Chrome applies it to redirects: {policy}"
     );
-    assert!(!page.body.contains("<script") && !page.body.contains("style=") && !page.body.contains("onload"));
+    assert_eq!(page.body.matches("<script").count(), 1);
+    assert!(page.body.contains("<script src=\"/assets/passkeys.js\" defer></script>"));
+    assert!(policy.contains(" script-src 'self';"), "{policy}");
+    assert!(!page.body.contains("style=") && !page.body.contains("onload"));
+    let signed_out = browser.get(&service, "/signed-out").await.expect(200);
+    assert!(!signed_out.body.contains("<script") && !signed_out.header("content-security-policy").contains("script"));
     assert_eq!(page.header("x-frame-options"), "DENY");
     assert_eq!(page.header("x-content-type-options"), "nosniff");
     assert_eq!(page.header("cache-control"), "no-store");
@@ -89,6 +94,8 @@ async fn what_a_person_types_is_shown_escaped() {
 #[tokio::test]
 async fn an_error_page_says_what_to_do_and_has_an_id_to_quote() {
     let service = shop().await;
+    let nowhere = Browser::default().get(&service, "/nowhere").await.expect(404);
+    assert!(nowhere.body.contains("There is no such page") && nowhere.body.contains("Reference"));
     let page = Browser::default().get(&service, "/sign-in?flow=gone").await.expect(400);
     assert!(page.body.contains("Reference: <code>") && page.body.contains("start again"));
     assert!(page.header("content-security-policy").contains("default-src 'none'"));

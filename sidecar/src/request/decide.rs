@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cloakroom_protocol::acr;
 use cloakroom_protocol::sidecar_config::{Access, Outage, Require, Rule, Unauthenticated};
 
 use super::cleanse::Cleansed;
@@ -104,7 +105,7 @@ fn fulfils(identity: &Identity, require: &Require, now: u64) -> Result<(), Refus
     if !require.roles.is_empty() && !require.roles.iter().any(|role| identity.roles.contains(role)) {
         return Err(Refusal::Role);
     }
-    let strong = require.acr.as_ref().is_none_or(|acr| identity.acr.as_ref() == Some(acr));
+    let strong = require.acr.as_ref().is_none_or(|acr| identity.acr.as_ref().is_some_and(|held| acr::meets(held, acr)));
     // Without auth_time nobody can tell how fresh a sign-in is, so it is not.
     let fresh = require.max_age.is_none_or(|max| identity.auth_time.is_some_and(|at| now.saturating_sub(at) <= max));
     if strong && fresh {
@@ -252,6 +253,7 @@ mod tests {
         assert_eq!(judge(roles(&["admin"]), 0), Err(Refusal::Role));
         let acr = |acr: &str| Require { acr: Some(acr.into()), ..Require::default() };
         assert_eq!(judge(acr("mfa"), 0), Ok(()));
+        assert_eq!(judge(acr("pwd"), 0), Ok(()), "two factors are as good as one");
         assert!(matches!(judge(acr("phr"), 0), Err(Refusal::StepUp(_))));
         let max_age = Require { max_age: Some(60), ..Require::default() };
         assert_eq!(judge(max_age.clone(), 1060), Ok(()));

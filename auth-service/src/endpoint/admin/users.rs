@@ -255,6 +255,7 @@ pub async fn reset_password(
 #[derive(Serialize)]
 struct ShownFactors {
     totp: bool,
+    passkeys: usize,
     recovery_codes: usize,
 }
 
@@ -265,7 +266,11 @@ pub async fn factors(
 ) -> Result<Json<impl Serialize>, ApiError> {
     let user = find(&app, &id).await?;
     let factors = factors::load(app.store(), &user.id).await?;
-    Ok(Json(ShownFactors { totp: factors.totp.is_some(), recovery_codes: factors.recovery_codes }))
+    Ok(Json(ShownFactors {
+        totp: factors.totp.is_some(),
+        passkeys: factors.passkeys.len(),
+        recovery_codes: factors.recovery_codes,
+    }))
 }
 
 /// For somebody who has lost the device and the recovery codes. Whoever might hold a session by them is signed out.

@@ -3,6 +3,7 @@
 pub mod applications;
 pub mod authenticator;
 pub mod browsers;
+pub mod passkeys;
 pub mod password;
 mod recent;
 pub mod recovery_codes;
@@ -22,6 +23,7 @@ use crate::app::Shared;
 use crate::peer::ClientAddress;
 use crate::record::factors;
 use crate::record::flow::Goal;
+use crate::webauthn::Party;
 pub use words::Told;
 
 /// What forms of the account page prove that they come from.
@@ -39,6 +41,8 @@ struct AccountPage {
     browsers: Vec<browsers::Row>,
     applications: Vec<applications::Row>,
     authenticator_since: Option<String>,
+    passkeys: Vec<String>,
+    passkeys_work: bool,
     recovery_codes: usize,
     csrf: String,
 }
@@ -58,6 +62,8 @@ impl Done {
             "disconnected" => "The application has no access any more.",
             "password-changed" => "Your password has been changed. You are signed out everywhere else.",
             "authenticator-set-up" => "The authenticator app is set up.",
+            "passkey-added" => "The passkey is set up.",
+            "passkey-removed" => "The passkey has been removed.",
             "authenticator-removed" => "The authenticator app has been removed.",
             _ => return None,
         };
@@ -90,6 +96,8 @@ pub async fn get(
         browsers: browsers::rows(&app, sub).await?,
         applications: applications::rows(&app, sub).await?,
         authenticator_since: factors.totp.map(|totp| words::ago(app.now().saturating_sub(totp.created))),
+        passkeys: factors.passkeys.into_iter().map(|passkey| passkey.kept.name).collect(),
+        passkeys_work: Party::of_issuer(&app.config.issuer).is_some(),
         recovery_codes: factors.recovery_codes,
         csrf: browser.form_token(PURPOSE),
     };

@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use super::LeadsTo;
+use super::{Frame, LeadsTo};
 use crate::app::Shared;
 use crate::record::RecordError;
 use crate::store::StoreError;
@@ -20,6 +20,8 @@ pub enum PageError {
     BadRequest(String),
     #[error("{0}")]
     Forbidden(&'static str),
+    #[error("no such page")]
+    NotFound,
     #[error("{0}")]
     Throttled(&'static str, u64),
     #[error("{0}")]
@@ -49,6 +51,7 @@ impl From<RecordError> for PageError {
 #[derive(Template)]
 #[template(path = "error.html")]
 struct ErrorPage<'a> {
+    frame: Frame,
     heading: &'a str,
     sentence: &'a str,
     advice: &'a str,
@@ -68,13 +71,13 @@ impl IntoResponse for PageError {
 pub async fn render(State(app): State<Shared>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     match response.extensions().get::<Arc<PageError>>() {
-        Some(error) => error.page(&app.random.reference()),
+        Some(error) => error.page(Frame::of(&app), &app.random.reference()),
         None => response,
     }
 }
 
 impl PageError {
-    fn page(&self, reference: &str) -> Response {
+    fn page(&self, frame: Frame, reference: &str) -> Response {
         let (status, heading, sentence, advice) = match self {
             Self::BadRequest(sentence) => (
                 StatusCode::BAD_REQUEST,
@@ -87,6 +90,12 @@ impl PageError {
                 "Not allowed",
                 *sentence,
                 "Go back to the application and start again from there.",
+            ),
+            Self::NotFound => (
+                StatusCode::NOT_FOUND,
+                "There is no such page",
+                "The address may have been typed wrongly.",
+                "Go back, or start from the application that you want to use.",
             ),
             Self::Throttled(sentence, _) => {
                 (StatusCode::TOO_MANY_REQUESTS, "Too many attempts", *sentence, "Wait a few minutes, then try again.")
@@ -109,7 +118,7 @@ impl PageError {
         } else {
             tracing::info!(error = %self, reference, "page refused");
         }
-        let page = ErrorPage { heading, sentence, advice, reference };
+        let page = ErrorPage { frame, heading, sentence, advice, reference };
         let mut response = super::page(status, &page, &LeadsTo::Here)
             .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
         let retry_after = match self {

@@ -56,6 +56,11 @@ pub async fn at_reset(app: &App, browser: &Browser, id: &str) -> Result<Ticket, 
     }
 }
 
+pub async fn at_new_passkey(app: &App, browser: &Browser, id: &str) -> Result<(), PageError> {
+    let flow = load(app, browser, id).await?;
+    if matches!(flow.stage, Stage::NewPasskey) { Ok(()) } else { Err(over()) }
+}
+
 pub async fn at_end(app: &App, browser: &Browser, id: &str) -> Result<(Goal, TokenId), PageError> {
     match load(app, browser, id).await? {
         Flow { goal, stage: Stage::SignedIn(sid), .. } => Ok((goal, sid)),

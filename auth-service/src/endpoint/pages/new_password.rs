@@ -20,10 +20,7 @@ pub async fn choose(app: &App, user: &User, form: &Parameters) -> Result<Chosen,
     if *password != *again {
         return Ok(Chosen::Bad("The two passwords are not the same.".to_owned()));
     }
-    let profile = &user.details.profile;
-    let about = [Some(&user.details.username), profile.name.as_ref(), profile.email.as_ref()];
-    let mut about: Vec<String> = about.into_iter().flatten().cloned().collect();
-    about.push(app.config.theme.name.clone());
+    let about = about(app, user);
     let verdict = async {
         if let Some(advice) = app.passwords.advise(password.clone(), about).await? {
             return Ok(Chosen::Bad(advice));
@@ -35,4 +32,19 @@ pub async fn choose(app: &App, user: &User, form: &Parameters) -> Result<Chosen,
         PasswordError::Busy => Err(PageError::Unavailable(error.to_string())),
         PasswordError::Parameters(_) | PasswordError::Hashing(_) => Err(PageError::Internal(error.to_string())),
     })
+}
+
+/// What somebody who knows the person tries first: names, their parts, and the parts run together.
+fn about(app: &App, user: &User) -> Vec<String> {
+    let profile = &user.details.profile;
+    let known =
+        [Some(&user.details.username), profile.name.as_ref(), profile.email.as_ref(), Some(&app.config.theme.name)];
+    let mut words = Vec::new();
+    for text in known.into_iter().flatten() {
+        let parts: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|part| part.len() > 1).collect();
+        words.push(parts.concat());
+        words.extend(parts.into_iter().map(str::to_owned));
+        words.push(text.clone());
+    }
+    words
 }

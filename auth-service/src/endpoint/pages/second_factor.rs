@@ -11,7 +11,8 @@ use super::authenticator::{self, Confirmed, RecoveryCodesPage};
 use super::browser::Browser;
 use super::error::PageError;
 use super::flows::{self, Destination};
-use super::{Frame, LeadsTo, page, redirect, signed_in};
+use super::passkeys::{self, Ask};
+use super::{Frame, LeadsTo, page, page_with_script, redirect, signed_in};
 use crate::app::{App, Shared};
 use crate::assurance::{Method, Proof};
 use crate::form::Parameters;
@@ -25,6 +26,7 @@ use crate::totp;
 
 const WRONG: &str = "This code is not right, or was used before. Wait for the next one, then try again.";
 const WRONG_RECOVERY: &str = "This recovery code is not right, or was used before.";
+const WRONG_PASSKEY: &str = "This passkey is not one of yours.";
 const TOO_MANY: &str =
     "There were too many wrong codes. Use a recovery code, or a browser in which you have signed in before.";
 
@@ -35,6 +37,8 @@ struct SecondFactorPage {
     application: Option<String>,
     flow: String,
     csrf: String,
+    has_authenticator: bool,
+    passkey: Option<Ask>,
     recovery_codes: usize,
     /// For how many days this browser may be trusted; absent where that is not offered.
     trust_days: Option<u64>,
@@ -147,12 +151,18 @@ async fn show(
         application,
         flow: id.to_owned(),
         csrf: browser.form_token(id),
+        has_authenticator: factors.totp.is_some(),
+        passkey: passkeys::ask(app, &browser, id, &factors.passkeys).filter(|_| !factors.passkeys.is_empty()),
         recovery_codes: factors.recovery_codes,
         trust_days: (days > 0 && !entered.demanded).then_some(days),
         problem: problems.code,
         recovery_problem: problems.recovery,
     };
-    let mut response = page(status, &template, &leads_to)?;
+    let mut response = if template.passkey.is_some() {
+        page_with_script(status, &template, &leads_to)?
+    } else {
+        page(status, &template, &leads_to)?
+    };
     if status == StatusCode::TOO_MANY_REQUESTS {
         response.headers_mut().insert(header::RETRY_AFTER, app.config.limits.window_seconds.into());
     }
@@ -195,6 +205,29 @@ pub async fn post(
         Problems { code: None, recovery: Some(problem) }
     };
     show(&app, browser, (id, &goal, &entered), &factors, status, problems).await
+}
+
+pub async fn with_passkey(
+    State(app): State<Shared>,
+    ClientAddress(address): ClientAddress,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, PageError> {
+    let (browser, form) = Browser::form(&app, &headers, address, &body, of_flow)?;
+    let id = form.get("flow").unwrap_or_default();
+    let (goal, entered) = flows::at_second_factor(&app, &browser, id).await?;
+    let user = person(&app, &entered).await?;
+    let factors = factors::load(app.store(), &user.id).await?;
+    let challenge = passkeys::challenge(&browser, id);
+    if !passkeys::verify(&app, &challenge, &user.id, &factors, &form).await? {
+        crate::audit::record("second-factor.failed", browser.address(), &user.id, "passkey");
+        let problems = Problems { code: Some(WRONG_PASSKEY), recovery: None };
+        return show(&app, browser, (id, &goal, &entered), &factors, StatusCode::UNPROCESSABLE_ENTITY, problems).await;
+    }
+    flows::finish(&app, id).await?;
+    let entered = Entered { proof: entered.proof.clone().and(Method::Passkey), ..entered };
+    let (browser, session) = signed_in::complete(&app, browser, &user, &entered).await?;
+    signed_in::go_on(&app, browser, goal, session).await
 }
 
 fn of_flow(form: &Parameters) -> String {

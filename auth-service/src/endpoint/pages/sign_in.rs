@@ -13,12 +13,14 @@ use zeroize::Zeroizing;
 use super::browser::Browser;
 use super::error::PageError;
 use super::flows::{self, Destination};
-use super::{Frame, page, redirect, second_factor};
+use super::passkeys::{self, Ask};
+use super::{Frame, page, page_with_script, redirect, second_factor, signed_in};
 use crate::app::{App, Shared};
 use crate::assurance::{Method, Proof};
 use crate::metrics::Outcome;
 use crate::password::PasswordError;
 use crate::peer::ClientAddress;
+use crate::record::factors;
 use crate::record::flow::{Entered, Goal, Stage};
 use crate::record::user::{self, User};
 use crate::throttle::{self, Verdict};
@@ -27,6 +29,7 @@ use crate::throttle::{self, Verdict};
 const PASSWORD_RESET: &str = "password-reset";
 
 const WRONG: &str = "The user name or password is not right.";
+const UNKNOWN_PASSKEY: &str = "This passkey is not known here. Sign in with your password, or with another passkey.";
 const TOO_MANY: &str = "There were too many attempts. Wait a few minutes, then try again.";
 
 #[derive(Template)]
@@ -37,6 +40,7 @@ struct SignInPage {
     flow: String,
     csrf: String,
     username: String,
+    passkey: Option<Ask>,
     notice: Option<&'static str>,
     problem: Option<&'static str>,
 }
@@ -111,10 +115,15 @@ async fn show(
         flow: id.to_owned(),
         csrf: browser.form_token(id),
         username,
+        passkey: passkeys::ask(app, &browser, id, &[]),
         notice,
         problem,
     };
-    let mut response = page(status, &template, &leads_to)?;
+    let mut response = if template.passkey.is_some() {
+        page_with_script(status, &template, &leads_to)?
+    } else {
+        page(status, &template, &leads_to)?
+    };
     if status == StatusCode::TOO_MANY_REQUESTS {
         response.headers_mut().insert(header::RETRY_AFTER, app.config.limits.window_seconds.into());
     }
@@ -153,6 +162,49 @@ pub async fn post(
         demanded: false,
     };
     second_factor::after_password(&app, browser, goal, &user, entered).await
+}
+
+/// With nothing but a passkey: it says whose it is, and its device has asked for a PIN or a fingerprint.
+pub async fn with_passkey(
+    State(app): State<Shared>,
+    ClientAddress(address): ClientAddress,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, PageError> {
+    let of_flow = |form: &crate::form::Parameters| form.get("flow").unwrap_or_default().to_owned();
+    let (browser, form) = Browser::form(&app, &headers, address, &body, of_flow)?;
+    let id = form.get("flow").unwrap_or_default();
+    let goal = flows::at_sign_in(&app, &browser, id).await?;
+    let count = |outcome| app.metrics.sign_ins.get_or_create(&Outcome { outcome }).inc();
+    // Nobody has said who it is: counted by address alone, so that nobody uses up the tries of others.
+    let account = format!("passkey\0{address}");
+    if let Verdict::Wait(_) = throttle::attempt(app.store(), &app.config.limits, &account, address).await? {
+        count("throttled");
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        return show(&app, browser, (id, &goal), String::new(), status, Message::problem(TOO_MANY)).await;
+    }
+    let sub = passkeys::user_handle(&form).unwrap_or_default();
+    let user = user::load(app.store(), &sub).await?.filter(|user| !user.details.disabled);
+    let factors = factors::load(app.store(), &sub).await?;
+    let right = passkeys::verify(&app, &passkeys::challenge(&browser, id), &sub, &factors, &form).await?;
+    let Some(user) = user.filter(|_| right) else {
+        count("failure");
+        crate::audit::record("sign-in.failed", address, &sub, "passkey");
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        return show(&app, browser, (id, &goal), String::new(), status, Message::problem(UNKNOWN_PASSKEY)).await;
+    };
+    count("success");
+    throttle::forgive(app.store(), &account, address).await?;
+    flows::finish(&app, id).await?;
+    let entered = Entered {
+        sub: user.id.clone(),
+        epoch: user.epoch,
+        proof: Proof::of(Method::Passkey, app.now()),
+        elevates: None,
+        demanded: false,
+    };
+    let (browser, session) = signed_in::complete(&app, browser, &user, &entered).await?;
+    signed_in::go_on(&app, browser, goal, session).await
 }
 
 enum Attempt {

@@ -71,11 +71,11 @@ pub async fn remove(
     body: Bytes,
 ) -> Result<Response, PageError> {
     let (browser, _) = Browser::form(&app, &headers, address, &body, |_| PURPOSE.to_owned())?;
-    let Recent { browser, user, .. } = match recently(&app, browser, Settings::Authenticator).await? {
+    let Recent { browser, user, factors, .. } = match recently(&app, browser, Settings::Authenticator).await? {
         Ok(recent) => recent,
         Err(response) => return Ok(*response),
     };
-    factors::remove_totp(app.store(), &user.id).await?;
+    factors::remove_totp(app.store(), &user.id, &factors).await?;
     crate::audit::record("factor.removed", &user.id, &user.id, "totp");
     Ok(browser.answer(redirect("/account?done=authenticator-removed")))
 }
