@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post, put};
 use cloakroom_protocol::internal_api as paths;
@@ -54,20 +54,27 @@ pub fn public(app: Shared) -> Router {
         .route("/assets/passkeys.js", get(pages::assets::passkeys))
         .route("/oauth2/authorize", get(oauth::authorize::get).post(oauth::authorize::post))
         .route("/oauth2/logout", get(oauth::logout::get).post(oauth::logout::post))
-        .route("/oauth2/token", post(oauth::token::token))
-        .route("/oauth2/par", post(oauth::par::push))
         .route("/oauth2/introspect", post(oauth::introspect::introspect))
-        .route("/oauth2/revoke", post(oauth::revoke::revoke))
-        .route("/oauth2/userinfo", get(oauth::userinfo::userinfo).post(oauth::userinfo::userinfo))
-        .route("/oauth2/jwks.json", get(internal::jwks::jwks))
-        .route("/.well-known/oauth-authorization-server", get(oauth::discovery::metadata))
-        .route("/.well-known/openid-configuration", get(oauth::discovery::metadata))
+        .merge(for_browser_clients())
         .route("/", get(home))
         .fallback(no_such_page)
         .layer(from_fn_with_state(Shared::clone(&app), pages::error::render))
         .layer(from_fn_with_state(Shared::clone(&app), frame))
         .layer(DefaultBodyLimit::max(PUBLIC_BODY))
         .with_state(app)
+}
+
+/// What clients call that are pages themselves.
+fn for_browser_clients() -> Router<Shared> {
+    Router::new()
+        .route("/oauth2/token", post(oauth::token::token))
+        .route("/oauth2/par", post(oauth::par::push))
+        .route("/oauth2/revoke", post(oauth::revoke::revoke))
+        .route("/oauth2/userinfo", get(oauth::userinfo::userinfo).post(oauth::userinfo::userinfo))
+        .route("/oauth2/jwks.json", get(internal::jwks::jwks))
+        .route("/.well-known/oauth-authorization-server", get(oauth::discovery::metadata))
+        .route("/.well-known/openid-configuration", get(oauth::discovery::metadata))
+        .route_layer(from_fn(oauth::cors::share))
 }
 
 pub fn internal(app: Shared) -> Router {

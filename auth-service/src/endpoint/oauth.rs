@@ -2,8 +2,10 @@
 
 pub mod authorize;
 pub mod client_auth;
+pub mod cors;
 pub mod discovery;
 pub mod error;
+pub mod form;
 pub mod id_token;
 pub mod introspect;
 pub mod logout;

@@ -108,7 +108,12 @@ impl Client {
     /// Whether the given URI is registered: character by character (RFC 9700 §2.1), but for the port of a loopback address, which a native
     /// application learns only when it starts (RFC 8252 §7.3).
     pub fn may_redirect_to(&self, uri: &str) -> bool {
-        self.redirect_uris.iter().any(|registered| registered == uri || same_but_for_loopback_port(registered, uri))
+        is_registered(&self.redirect_uris, uri)
+    }
+
+    /// The same for the address after signing out.
+    pub fn may_leave_to(&self, uri: &str) -> bool {
+        is_registered(&self.post_logout_redirect_uris, uri)
     }
 }
 
@@ -151,6 +156,10 @@ fn is_loopback(uri: &Url) -> bool {
         Some(url::Host::Domain(domain)) => domain == "localhost",
         None => false,
     }
+}
+
+fn is_registered(registered: &[String], uri: &str) -> bool {
+    registered.iter().any(|one| one == uri || same_but_for_loopback_port(one, uri))
 }
 
 fn same_but_for_loopback_port(registered: &str, given: &str) -> bool {

@@ -11,6 +11,7 @@ mod events;
 mod factors;
 mod introspection;
 mod oauth;
+mod oauth_errors;
 mod outage;
 mod pages;
 mod passkeys;

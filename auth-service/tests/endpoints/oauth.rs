@@ -284,42 +284,6 @@ async fn client_credentials_give_no_refresh_token_and_no_id_token() {
 }
 
 #[tokio::test]
-async fn errors_at_the_token_endpoint_are_named_as_the_rfc_names_them() {
-    let bench = bench().await;
-    let url = bench.service.public("/oauth2/token");
-    let plain = async |form: &[(&str, &str)]| bench.service.send(Method::POST, &url, &[], encode(form)).await;
-    let unknown =
-        plain(&[("grant_type", "authorization_code"), ("client_id", "nobody"), ("code", "x")]).await.expect(401);
-    assert_eq!((unknown.json()["error"].as_str(), unknown.header("www-authenticate")), (Some("invalid_client"), ""));
-    let wrong = bench
-        .service
-        .send(Method::POST, &url, &[("authorization", "Basic YXBwOndyb25n")], encode(&[("grant_type", "x")]))
-        .await;
-    assert!(wrong.expect(401).header("www-authenticate").starts_with("Basic"));
-    assert_eq!(
-        bench
-            .token(&[("grant_type", "password"), ("username", "ann"), ("password", PASSWORD)])
-            .await
-            .expect(400)
-            .json()["error"],
-        "unsupported_grant_type"
-    );
-    assert_eq!(
-        bench.token(&[("grant_type", "client_credentials")]).await.expect(400).json()["error"],
-        "unauthorized_client"
-    );
-    assert_eq!(bench.token(&[]).await.expect(400).json()["error"], "invalid_request");
-    assert_eq!(
-        bench.token(&[("grant_type", "refresh_token"), ("grant_type", "refresh_token")]).await.expect(400).json()["error"],
-        "invalid_request"
-    );
-    assert_eq!(bench.redeem("junk").await.expect(400).json()["error"], "invalid_grant");
-    let secret = bench.secret.as_str();
-    let twice = bench.token(&[("grant_type", "refresh_token"), ("client_id", "app"), ("client_secret", secret)]).await;
-    assert_eq!(twice.expect(400).json()["error"], "invalid_request", "two authentications");
-}
-
-#[tokio::test]
 async fn a_pushed_request_is_good_once_and_for_its_client_only() {
     let bench = bench().await;
     let challenge = challenge();

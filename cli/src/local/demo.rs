@@ -60,6 +60,7 @@ async fn client(api: &AdminApi, audience: &str, scopes: &[String]) -> Result<Str
         "name": "Demo client",
         // On any port (RFC 8252 §7.3).
         "redirect_uris": ["http://127.0.0.1/callback"],
+        "post_logout_redirect_uris": ["http://127.0.0.1/", "http://127.0.0.1/callback"],
         "grant_types": ["authorization_code", "refresh_token", "client_credentials"],
         "scopes": CLIENT_SCOPES.iter().map(|scope| (*scope).to_owned()).chain(scopes.iter().cloned()).collect::<Vec<_>>(),
         "audiences": [audience],

@@ -39,10 +39,43 @@ pub enum Refusal {
     InvalidScope,
     InvalidTarget,
     UnauthorizedClient,
+    RequestNotSupported,
     LoginRequired,
     InteractionRequired,
     ConsentRequired,
     AccessDenied,
+}
+
+impl Refusal {
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::InvalidRequest(_) => "invalid_request",
+            Self::UnsupportedResponseType => "unsupported_response_type",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidTarget => "invalid_target",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::RequestNotSupported => "request_not_supported",
+            Self::LoginRequired => "login_required",
+            Self::InteractionRequired => "interaction_required",
+            Self::ConsentRequired => "consent_required",
+            Self::AccessDenied => "access_denied",
+        }
+    }
+
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::InvalidRequest(sentence) => sentence,
+            Self::UnsupportedResponseType => "response_type is code",
+            Self::InvalidScope => "a scope is not allowed for this application",
+            Self::InvalidTarget => "a resource is not allowed for this application",
+            Self::UnauthorizedClient => "the application may not sign people in",
+            Self::RequestNotSupported => "request objects are not supported",
+            Self::LoginRequired => "nobody is signed in",
+            Self::InteractionRequired => "a second factor has to be asked for",
+            Self::ConsentRequired => "consent has not been given",
+            Self::AccessDenied => "the person said no",
+        }
+    }
 }
 
 pub async fn get(
@@ -90,17 +123,7 @@ pub struct Refused {
 impl Refused {
     /// The same refusal for a client that pushed its request.
     pub fn into_error(self) -> OAuthError {
-        match self.refusal {
-            Refusal::InvalidRequest(sentence) => OAuthError::InvalidRequest(sentence.to_owned()),
-            Refusal::InvalidScope => OAuthError::InvalidScope,
-            Refusal::InvalidTarget => OAuthError::InvalidTarget,
-            Refusal::UnauthorizedClient => OAuthError::UnauthorizedClient,
-            Refusal::UnsupportedResponseType
-            | Refusal::LoginRequired
-            | Refusal::InteractionRequired
-            | Refusal::ConsentRequired
-            | Refusal::AccessDenied => OAuthError::InvalidRequest("response_type is code".to_owned()),
-        }
+        OAuthError::Authorization(self.refusal)
     }
 }
 
@@ -138,7 +161,7 @@ pub async fn check(app: &App, parameters: &Parameters) -> Result<Result<Authoriz
         return refused(Refusal::InvalidRequest("response_mode is query"));
     }
     if parameters.get("request").is_some() {
-        return refused(Refusal::InvalidRequest("request objects are not supported"));
+        return refused(Refusal::RequestNotSupported);
     }
     let challenge = parameters.get("code_challenge").filter(|challenge| is_challenge(challenge));
     let (Some(challenge), Some("S256")) = (challenge, parameters.get("code_challenge_method")) else {
@@ -272,8 +295,13 @@ async fn needs_consent(app: &App, request: &AuthorizationRequest, session: &Sess
     if client.first_party {
         return Ok(false);
     }
+    // RFC 8252 §8.6: any program on the device can pose as a client that neither has a secret nor an address of its own.
+    let could_be_another = client.secret.is_none() && !request.redirect_uri.starts_with("https://");
+    if request.prompt.consent || could_be_another {
+        return Ok(true);
+    }
     let given = consents::load(app.store(), &session.facts.sub, &request.client_id).await?;
-    Ok(request.prompt.consent || !given.covers(&request.scope, &request.aud))
+    Ok(!given.covers(&request.scope, &request.aud))
 }
 
 /// The code, to the registered address, with `iss` (RFC 9207) so that the client knows who answers.
@@ -303,22 +331,11 @@ async fn answer(
 }
 
 pub fn refuse(app: &App, redirect_uri: &str, state: Option<&str>, refusal: Refusal) -> Response {
-    let (code, description) = match refusal {
-        Refusal::InvalidRequest(sentence) => ("invalid_request", sentence),
-        Refusal::UnsupportedResponseType => ("unsupported_response_type", "response_type is code"),
-        Refusal::InvalidScope => ("invalid_scope", "a scope is not allowed for this application"),
-        Refusal::InvalidTarget => ("invalid_target", "a resource is not allowed for this application"),
-        Refusal::UnauthorizedClient => ("unauthorized_client", "the application may not sign people in"),
-        Refusal::LoginRequired => ("login_required", "nobody is signed in"),
-        Refusal::InteractionRequired => ("interaction_required", "a second factor has to be asked for"),
-        Refusal::ConsentRequired => ("consent_required", "consent has not been given"),
-        Refusal::AccessDenied => ("access_denied", "the person said no"),
-    };
     redirect(&with_parameters(
         redirect_uri,
         [
-            ("error", Some(code)),
-            ("error_description", Some(description)),
+            ("error", Some(refusal.code())),
+            ("error_description", Some(refusal.description())),
             ("state", state),
             ("iss", Some(&app.config.issuer)),
         ],

@@ -13,8 +13,7 @@ use crate::record::hash::StoredHash;
 /// The client, authenticated if it has a secret.
 pub async fn authenticate(app: &App, headers: &HeaderMap, form: &Parameters) -> Result<Client, OAuthError> {
     let basic = basic_credentials(headers)?;
-    let by_header = basic.is_some();
-    let refused = || OAuthError::InvalidClient { by_header };
+    let refused = || OAuthError::InvalidClient;
     let (id, secret) = match basic {
         Some((id, secret)) => {
             // RFC 6749 §2.3: one method per request.
@@ -47,7 +46,7 @@ pub async fn authenticate(app: &App, headers: &HeaderMap, form: &Parameters) -> 
 fn basic_credentials(headers: &HeaderMap) -> Result<Option<(String, String)>, OAuthError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let refused = || OAuthError::InvalidClient { by_header: true };
+    let refused = || OAuthError::InvalidClient;
     if values.next().is_some() {
         return Err(refused());
     }

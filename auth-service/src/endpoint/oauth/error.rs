@@ -3,6 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
+use super::authorize::Refusal;
 use crate::keys::ring::KeyError;
 use crate::record::RecordError;
 use crate::store::StoreError;
@@ -11,9 +12,8 @@ use crate::store::StoreError;
 pub enum OAuthError {
     #[error("{0}")]
     InvalidRequest(String),
-    /// Whether the client used the `Authorization` header, which its answer then has to name (RFC 6749 §5.2).
     #[error("client authentication failed")]
-    InvalidClient { by_header: bool },
+    InvalidClient,
     #[error("{0}")]
     InvalidGrant(&'static str),
     #[error("the client may not use this")]
@@ -25,6 +25,9 @@ pub enum OAuthError {
     /// RFC 8707 §2.
     #[error("resource not allowed for this client")]
     InvalidTarget,
+    /// What the authorization endpoint would have said, to a client that pushes its request (RFC 9126 §2.3).
+    #[error("{}", .0.description())]
+    Authorization(Refusal),
     #[error("{0}")]
     Unavailable(String),
     #[error("{0}")]
@@ -64,12 +67,13 @@ impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
         let (status, code) = match &self {
             Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
-            Self::InvalidClient { .. } => (StatusCode::UNAUTHORIZED, "invalid_client"),
+            Self::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
             Self::InvalidGrant(_) => (StatusCode::BAD_REQUEST, "invalid_grant"),
             Self::UnauthorizedClient => (StatusCode::BAD_REQUEST, "unauthorized_client"),
             Self::UnsupportedGrantType => (StatusCode::BAD_REQUEST, "unsupported_grant_type"),
             Self::InvalidScope => (StatusCode::BAD_REQUEST, "invalid_scope"),
             Self::InvalidTarget => (StatusCode::BAD_REQUEST, "invalid_target"),
+            Self::Authorization(refusal) => (StatusCode::BAD_REQUEST, refusal.code()),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
         };
@@ -77,14 +81,15 @@ impl IntoResponse for OAuthError {
             tracing::warn!(error = %self, "OAuth request failed");
             "try again later".to_owned()
         } else {
-            self.to_string()
+            printable(&self.to_string())
         };
         let body = serde_json::json!({"error": code, "error_description": description}).to_string();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if matches!(self, Self::InvalidClient { by_header: true }) {
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 6749 §5.2 wants it for those who used the header, RFC 9110 §15.5.2 for all.
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"cloakroom\""));
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -92,4 +97,10 @@ impl IntoResponse for OAuthError {
         }
         response
     }
+}
+
+/// RFC 6749 §5.2 leaves visible ASCII and space, without quotation mark and backslash.
+fn printable(text: &str) -> String {
+    let fits = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
+    text.chars().map(|c| if fits(c) { c } else { '\'' }).collect()
 }

@@ -11,7 +11,19 @@ use crate::keys::ring::{JwtType, KeyError};
 use crate::record::grant::Grant;
 use crate::record::profile::Profile;
 
-pub fn mint(app: &App, grant: &Grant, access_token: &str, now: u64) -> Result<String, KeyError> {
+/// What an ID token says beside the grant's facts.
+pub struct Occasion<'a> {
+    pub access_token: &'a str,
+    /// Of the access token: less than the grant's, if the client asked for less.
+    pub scope: &'a str,
+    /// Of the sign-in; a refresh has none (OpenID Connect Core §12.2).
+    pub nonce: Option<&'a str>,
+    /// Unix seconds.
+    pub now: u64,
+}
+
+pub fn mint(app: &App, grant: &Grant, occasion: &Occasion<'_>) -> Result<String, KeyError> {
+    let Occasion { access_token, scope, nonce, now } = *occasion;
     let facts = &grant.facts;
     let mut claims = json!({
         "iss": app.config.issuer,
@@ -25,9 +37,9 @@ pub fn mint(app: &App, grant: &Grant, access_token: &str, now: u64) -> Result<St
         "at_hash": at_hash(app.ring.algorithm(), access_token),
     });
     if let Some(object) = claims.as_object_mut() {
-        object.extend(facts.nonce.clone().map(|nonce| ("nonce".to_owned(), Value::from(nonce))));
+        object.extend(nonce.map(|nonce| ("nonce".to_owned(), Value::from(nonce))));
         object.extend(facts.sid.map(|sid| ("sid".to_owned(), Value::from(sid.to_string()))));
-        object.extend(scope_claims(&grant.profile, &facts.scope));
+        object.extend(scope_claims(&grant.profile, scope));
     }
     app.ring.sign(JwtType::Plain, &claims)
 }

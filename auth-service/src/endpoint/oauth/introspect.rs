@@ -2,26 +2,28 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use cloakroom_protocol::token::OpaqueToken;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::client_auth::authenticate;
 use super::error::OAuthError;
+use super::form::Form;
 use crate::app::{App, Shared};
 use crate::endpoint::internal::introspect::touch_later;
-use crate::form::Parameters;
 use crate::identity::{Asker, Identity, identify};
 use crate::jwt::{Mint, mint};
 use crate::record::client::Client;
 
-pub async fn introspect(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<Response, OAuthError> {
-    let form = Parameters::parse(&body).map_err(|error| OAuthError::InvalidRequest(error.to_string()))?;
+pub async fn introspect(
+    State(app): State<Shared>,
+    headers: HeaderMap,
+    Form(form): Form,
+) -> Result<Response, OAuthError> {
     let client = authenticate(&app, &headers, &form).await?;
     if client.secret.is_none() {
         // RFC 7662 §2.1: or anybody could scan for tokens.
-        return Err(OAuthError::InvalidClient { by_header: false });
+        return Err(OAuthError::InvalidClient);
     }
     let text = form.get("token").ok_or_else(|| OAuthError::InvalidRequest("token is missing".to_owned()))?;
     let identity = match OpaqueToken::parse(text.as_bytes()) {

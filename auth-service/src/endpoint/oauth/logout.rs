@@ -82,7 +82,7 @@ async fn target(app: &App, parameters: &Parameters, hint: Option<&Hint>) -> Resu
         return Err(unregistered());
     }
     let client = client::load(app.store(), named).await?.ok_or_else(unregistered)?;
-    if !client.post_logout_redirect_uris.iter().any(|registered| registered == uri) {
+    if !client.may_leave_to(uri) {
         return Err(unregistered());
     }
     Ok(Some(with_parameters(uri, [("state", parameters.get("state"))])))

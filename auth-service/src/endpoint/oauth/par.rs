@@ -2,21 +2,19 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::authorize::{REQUEST_URI_PREFIX, check};
 use super::client_auth::authenticate;
 use super::error::OAuthError;
+use super::form::Form;
 use crate::app::Shared;
 use crate::endpoint::pages::error::PageError;
-use crate::form::Parameters;
 use crate::record::flow::{self, PUSHED_LIFETIME};
 
-pub async fn push(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<Response, OAuthError> {
+pub async fn push(State(app): State<Shared>, headers: HeaderMap, Form(form): Form) -> Result<Response, OAuthError> {
     let invalid = OAuthError::InvalidRequest;
-    let form = Parameters::parse(&body).map_err(|error| invalid(error.to_string()))?;
     let client = authenticate(&app, &headers, &form).await?;
     // RFC 9126 §2.1
     if form.get("request_uri").is_some() {

@@ -1,20 +1,18 @@
 //! `POST /oauth2/revoke` (RFC 7009): a client gives a token back. Either token of a grant ends the grant.
 
 use axum::extract::State;
-use bytes::Bytes;
 use cloakroom_protocol::token::{OpaqueToken, TokenKind};
 use http::{HeaderMap, StatusCode};
 
 use super::client_auth::authenticate;
 use super::error::OAuthError;
+use super::form::Form;
 use crate::app::Shared;
 use crate::endpoint::internal::revoke::settle;
-use crate::form::Parameters;
 use crate::record::grant::{self, Presented};
 use crate::record::hash::StoredHash;
 
-pub async fn revoke(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<StatusCode, OAuthError> {
-    let form = Parameters::parse(&body).map_err(|error| OAuthError::InvalidRequest(error.to_string()))?;
+pub async fn revoke(State(app): State<Shared>, headers: HeaderMap, Form(form): Form) -> Result<StatusCode, OAuthError> {
     let client = authenticate(&app, &headers, &form).await?;
     let text = form.get("token").ok_or_else(|| OAuthError::InvalidRequest("token is missing".to_owned()))?;
     // RFC 7009 §2.2: an invalid token is as good as revoked.

@@ -2,14 +2,14 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use cloakroom_protocol::token::{OpaqueToken, TokenId, TokenKind};
 use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 
 use super::client_auth::authenticate;
 use super::error::OAuthError;
-use super::id_token;
+use super::form::Form;
+use super::id_token::{self, Occasion};
 use crate::app::{App, Shared};
 use crate::form::Parameters;
 use crate::metrics::Outcome;
@@ -38,8 +38,8 @@ struct Answer {
     id_token: Option<String>,
 }
 
-pub async fn token(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<Response, OAuthError> {
-    let result = answer(&app, &headers, &body).await;
+pub async fn token(State(app): State<Shared>, headers: HeaderMap, Form(form): Form) -> Result<Response, OAuthError> {
+    let result = answer(&app, &headers, &form).await;
     let outcome = if result.is_ok() { "success" } else { "failure" };
     app.metrics.tokens.get_or_create(&Outcome { outcome }).inc();
     let mut response = axum::Json(result?).into_response();
@@ -47,22 +47,21 @@ pub async fn token(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -
     Ok(response)
 }
 
-async fn answer(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Answer, OAuthError> {
-    let form = Parameters::parse(body).map_err(|error| OAuthError::InvalidRequest(error.to_string()))?;
-    let client = authenticate(app, headers, &form).await?;
+async fn answer(app: &App, headers: &HeaderMap, form: &Parameters) -> Result<Answer, OAuthError> {
+    let client = authenticate(app, headers, form).await?;
     let allowed = |grant| if client.allows(grant) { Ok(()) } else { Err(OAuthError::UnauthorizedClient) };
     match form.get("grant_type") {
         Some("authorization_code") => {
             allowed(GrantType::AuthorizationCode)?;
-            by_code(app, &client, &form).await
+            by_code(app, &client, form).await
         }
         Some("refresh_token") => {
             allowed(GrantType::RefreshToken)?;
-            by_refresh(app, &client, &form).await
+            by_refresh(app, &client, form).await
         }
         Some("client_credentials") => {
             allowed(GrantType::ClientCredentials)?;
-            by_credentials(app, &client, &form).await
+            by_credentials(app, &client, form).await
         }
         Some(_) => Err(OAuthError::UnsupportedGrantType),
         None => Err(OAuthError::InvalidRequest("grant_type is missing".to_owned())),
@@ -168,7 +167,8 @@ async fn issue_new(app: &App, client: &Client, mut grant: Grant, epoch: Option<u
     }
     grant::create(app.store(), &grant, epoch, now).await?;
     crate::audit::record("grant.issued", &client.client_id, &grant.facts.sub, grant.id);
-    respond(app, &grant, &access, refresh.as_ref(), None, now)
+    let nonce = grant.facts.nonce.clone();
+    respond(app, &grant, &Issued { access: &access, refresh: refresh.as_ref(), scope: None, nonce }, now)
 }
 
 async fn by_refresh(app: &App, client: &Client, form: &Parameters) -> Result<Answer, OAuthError> {
@@ -204,7 +204,10 @@ async fn by_refresh(app: &App, client: &Client, form: &Parameters) -> Result<Ans
         grant.refresh = Some(refresh.rotated(judged, next.secret_hash().into(), now, grace));
         let access = add_access(app, &mut grant, scope.clone(), now);
         match grant::save_tokens(app.store(), &grant, now).await? {
-            Updated::Yes => return respond(app, &grant, &access, Some(&next), scope, now),
+            Updated::Yes => {
+                let issued = Issued { access: &access, refresh: Some(&next), scope, nonce: None };
+                return respond(app, &grant, &issued, now);
+            }
             Updated::Missing => return Err(unknown()),
             Updated::Conflict => {}
         }
@@ -230,24 +233,31 @@ fn add_access(app: &App, grant: &mut Grant, scope: Option<String>, now: u64) -> 
     token
 }
 
-fn respond(
-    app: &App,
-    grant: &Grant,
-    access: &OpaqueToken,
-    refresh: Option<&OpaqueToken>,
+struct Issued<'a> {
+    access: &'a OpaqueToken,
+    refresh: Option<&'a OpaqueToken>,
+    /// Where it is less than the grant's.
     scope: Option<String>,
-    now: u64,
-) -> Result<Answer, OAuthError> {
+    nonce: Option<String>,
+}
+
+fn respond(app: &App, grant: &Grant, issued: &Issued<'_>, now: u64) -> Result<Answer, OAuthError> {
     let exp = grant.access.last().map_or(now, |access| access.exp);
-    let scope = scope.unwrap_or_else(|| grant.facts.scope.clone());
+    let scope = issued.scope.clone().unwrap_or_else(|| grant.facts.scope.clone());
     let openid = grant.facts.auth_time.is_some() && scope.split(' ').any(|scope| scope == "openid");
-    let id_token = openid.then(|| id_token::mint(app, grant, access.expose(), now)).transpose()?;
+    let id_token = if openid {
+        let nonce = issued.nonce.as_deref();
+        let occasion = Occasion { access_token: issued.access.expose(), scope: &scope, nonce, now };
+        Some(id_token::mint(app, grant, &occasion)?)
+    } else {
+        None
+    };
     Ok(Answer {
-        access_token: access.expose().to_owned(),
+        access_token: issued.access.expose().to_owned(),
         token_type: "Bearer",
         expires_in: exp.saturating_sub(now),
         scope,
-        refresh_token: refresh.map(|token| token.expose().to_owned()),
+        refresh_token: issued.refresh.map(|token| token.expose().to_owned()),
         id_token,
     })
 }

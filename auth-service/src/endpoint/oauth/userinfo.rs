@@ -13,13 +13,18 @@ use crate::identity::{Asker, identify};
 
 /// RFC 6750 §3.1.
 enum Challenge {
+    /// No credential at all: no error code either.
     Missing,
+    InvalidRequest,
     InvalidToken,
     InsufficientScope,
 }
 
 pub async fn userinfo(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, OAuthError> {
-    let Some(text) = bearer(&headers) else { return Ok(challenge(&Challenge::Missing)) };
+    let text = match bearer(&headers) {
+        Ok(text) => text,
+        Err(refused) => return Ok(challenge(&refused)),
+    };
     let Some(token) = OpaqueToken::parse(text).ok().filter(|token| token.kind() == TokenKind::Access) else {
         return Ok(challenge(&Challenge::InvalidToken));
     };
@@ -37,17 +42,21 @@ pub async fn userinfo(State(app): State<Shared>, headers: HeaderMap) -> Result<R
     Ok(response)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+fn bearer(headers: &HeaderMap) -> Result<&[u8], Challenge> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (first, second) = (values.next()?, values.next());
-    let text = first.to_str().ok().filter(|_| second.is_none())?;
-    let (scheme, token) = text.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().as_bytes())
+    let first = values.next().ok_or(Challenge::Missing)?;
+    if values.next().is_some() {
+        return Err(Challenge::InvalidRequest);
+    }
+    let text = first.to_str().map_err(|_| Challenge::InvalidRequest)?;
+    let (scheme, token) = text.split_once(' ').ok_or(Challenge::InvalidRequest)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim().as_bytes()) } else { Err(Challenge::Missing) }
 }
 
 fn challenge(challenge: &Challenge) -> Response {
     let (status, value) = match challenge {
         Challenge::Missing => (StatusCode::UNAUTHORIZED, "Bearer"),
+        Challenge::InvalidRequest => (StatusCode::BAD_REQUEST, "Bearer error=\"invalid_request\""),
         Challenge::InvalidToken => (StatusCode::UNAUTHORIZED, "Bearer error=\"invalid_token\""),
         Challenge::InsufficientScope => {
             (StatusCode::FORBIDDEN, "Bearer error=\"insufficient_scope\", scope=\"openid\"")
