@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::backchannel::Backchannel;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Hub;
@@ -26,6 +27,7 @@ pub struct App {
     pub authenticator: Authenticator,
     pub hub: Hub,
     pub passwords: PasswordPool,
+    pub backchannel: Backchannel,
     pub metrics: Metrics,
     pub look: Look,
     /// Names this process among the replicas; new with each start.

@@ -46,6 +46,8 @@ pub struct Config {
     #[serde(default)]
     pub tokens: Tokens,
     #[serde(default)]
+    pub dpop: Dpop,
+    #[serde(default)]
     pub passwords: Passwords,
     #[serde(default)]
     pub factors: Factors,
@@ -206,6 +208,14 @@ pub struct Tokens {
     pub refresh_grace_seconds: u64,
     /// Of JWTs given to gateways by the public introspection.
     pub gateway_jwt_seconds: u64,
+}
+
+/// Proof of possession (RFC 9449). Clients use it as they like; what is set here is how strictly they are taken.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dpop {
+    /// Each proof must have a recent nonce of ours: one made in advance is worth nothing.
+    pub nonce: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

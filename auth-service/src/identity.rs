@@ -5,6 +5,7 @@ use cloakroom_protocol::registration::PolicyRegistration;
 use cloakroom_protocol::token::{OpaqueToken, TokenId, TokenKind};
 use serde_json::{Map, Value};
 
+use crate::record::act::Actor;
 use crate::record::api_key::{self, ApiKey};
 use crate::record::grant::{self, Grant};
 use crate::record::hash::StoredHash;
@@ -37,6 +38,10 @@ pub struct Identity {
     pub session_version: u64,
     /// Audiences of the token; a session's is its policy's.
     pub aud: Vec<String>,
+    /// Who acts for the subject (RFC 8693 §4.1).
+    pub act: Option<Actor>,
+    /// Thumbprint of the key that the token is bound to (RFC 9449).
+    pub jkt: Option<String>,
     pub touch: Option<Touch>,
 }
 
@@ -138,6 +143,8 @@ fn of_session(
         session: data,
         session_version: version,
         aud: vec![audience.to_owned()],
+        act: None,
+        jkt: None,
         touch: (used >= session.last_used + granularity).then(|| Touch::Session(Box::new(session), used)),
     })
 }
@@ -164,6 +171,8 @@ fn of_access(token: &OpaqueToken, grant: Grant, now: u64) -> Option<Identity> {
         session: Map::new(),
         session_version: 0,
         aud: facts.aud,
+        act: facts.act,
+        jkt: access.jkt,
         touch: None,
     })
 }
@@ -171,8 +180,8 @@ fn of_access(token: &OpaqueToken, grant: Grant, now: u64) -> Option<Identity> {
 fn of_api_key(token: &OpaqueToken, api_key: ApiKey, now: u64) -> Option<Identity> {
     let facts = &api_key.facts;
     // A key without an end is asked for again within the hour, as everything else is.
-    let exp = facts.end.unwrap_or(now + 3600);
-    if !facts.secret.matches(&StoredHash::from(token.secret_hash())) || exp <= now {
+    let exp = api_key.end_of(&StoredHash::from(token.secret_hash()), now + 3600)?;
+    if exp <= now {
         return None;
     }
     Some(Identity {
@@ -192,6 +201,8 @@ fn of_api_key(token: &OpaqueToken, api_key: ApiKey, now: u64) -> Option<Identity
         session: Map::new(),
         session_version: 0,
         aud: facts.aud.clone(),
+        act: None,
+        jkt: None,
         touch: (api_key.last_used.unwrap_or(0) + TOUCH_EVERY <= now).then(|| Touch::ApiKey(Box::new(api_key), now)),
     })
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::identity::Identity;
 use crate::keys::ring::{JwtType, KeyError, KeyRing};
+use crate::record::act::Actor;
 
 /// Clocks differ: a JWT is valid from a little before it was made.
 const NOT_BEFORE_LEEWAY: u64 = 10;
@@ -50,6 +51,8 @@ struct Claims<'a> {
     amr: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<TokenId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<&'a Actor>,
     /// RFC 9068 §2.2.3.1, RFC 7643 §4.1.2. In `profile` instead, where the policy asks for them by name.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     roles: &'a [String],
@@ -82,6 +85,7 @@ pub fn mint(ring: &KeyRing, identity: &Identity, mint: &Mint<'_>) -> Result<Mint
         acr: identity.acr.as_deref(),
         amr: &identity.amr,
         sid: identity.sid,
+        act: identity.act.as_ref(),
         roles: &roles,
         groups: &groups,
         session: identity.sid.is_some().then_some(&identity.session),

@@ -2,6 +2,7 @@
 
 pub mod ring;
 pub mod seal;
+pub mod verify;
 
 use serde::{Deserialize, Serialize};
 

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod assurance;
 pub mod audit;
+pub mod backchannel;
 pub mod clock;
 pub mod config;
 pub mod endpoint;

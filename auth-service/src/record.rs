@@ -1,10 +1,12 @@
 //! What the store's documents mean: typed, each kind in its file. Nothing here answers a request.
 
+pub mod act;
 pub mod api_key;
 pub mod client;
 pub mod code;
 pub mod consent;
 pub mod device;
+pub mod device_grant;
 pub mod factors;
 pub mod flow;
 pub mod grant;
@@ -12,6 +14,7 @@ pub mod hash;
 pub mod profile;
 pub mod reset;
 pub mod session;
+pub mod signed_in_at;
 pub mod user;
 
 use std::time::Duration;

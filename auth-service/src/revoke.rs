@@ -58,8 +58,11 @@ pub async fn record(app: &App, id: TokenId) -> Result<Ended, StoreError> {
         let Some(fields) = found.or_else(|| dead.then(Default::default)) else { continue };
         let revocation = store.revoke(std::slice::from_ref(&key), TOMBSTONE, &entry(Revoked::Id { id })).await?;
         ended.add(&revocation);
-        if key.kind() == session::key(id).kind() {
-            grants_of_session(app, id, &mut ended).await?;
+        grants_below(app, id, &mut ended).await?;
+        if key.kind() == session::key(id).kind()
+            && let Some(sub) = sub_of(&fields)
+        {
+            tell_clients(app, id, &sub).await;
         }
         tidy_index(app, &key, id, &fields).await?;
     }
@@ -72,19 +75,37 @@ pub async fn record(app: &App, id: TokenId) -> Result<Ended, StoreError> {
 /// Ends a grant, or keeps it from being written if it is not there yet.
 pub async fn grant(app: &App, id: TokenId) -> Result<(), StoreError> {
     app.store().revoke(&[grant::key(id)], TOMBSTONE, &entry(Revoked::Id { id })).await?;
+    grants_below(app, id, &mut Ended::default()).await?;
     app.metrics.revocations.inc();
     Ok(())
 }
 
-async fn grants_of_session(app: &App, sid: TokenId, ended: &mut Ended) -> Result<(), StoreError> {
-    let index = grant::of_session(sid);
-    for member in app.store().index_list(&index, 0, usize::MAX).await? {
-        let Some(id) = member.strip_prefix("grant:").and_then(|id| id.parse().ok()) else { continue };
-        let revocation = app.store().revoke(&[grant::key(id)], TOMBSTONE, &entry(Revoked::Id { id })).await?;
-        ended.add(&revocation);
-        app.store().index_remove(&index, &member).await?;
+/// What was granted in a session, what was exchanged for tokens of that, and so on. Chains are short: each link names its actor.
+async fn grants_below(app: &App, id: TokenId, ended: &mut Ended) -> Result<(), StoreError> {
+    let mut above = vec![id];
+    while let Some(id) = above.pop() {
+        let index = grant::below(id);
+        for member in app.store().index_list(&index, 0, usize::MAX).await? {
+            let Some(id) = member.strip_prefix("grant:").and_then(|id| id.parse().ok()) else { continue };
+            let revocation = app.store().revoke(&[grant::key(id)], TOMBSTONE, &entry(Revoked::Id { id })).await?;
+            ended.add(&revocation);
+            app.store().index_remove(&index, &member).await?;
+            above.push(id);
+        }
     }
     Ok(())
+}
+
+fn sub_of(session: &crate::store::Fields) -> Option<String> {
+    let facts: session::Facts = serde_json::from_str(session.get("s")?).ok()?;
+    Some(facts.sub)
+}
+
+/// Whoever cannot be told does not keep anybody signed in.
+async fn tell_clients(app: &App, sid: TokenId, sub: &str) {
+    if let Err(error) = crate::backchannel::session_ended(app, sid, sub).await {
+        tracing::warn!(%error, %sid, "clients are not told of a sign-out");
+    }
 }
 
 /// The holder's index would forget the record at its end anyway; sooner keeps lists short.
@@ -136,6 +157,9 @@ pub async fn subject(app: &App, sub: &str, except: Option<TokenId>, extent: Exte
         if one.kind == "api-key" {
             api_key::unlist(app.store(), one.id).await?;
         }
+        if one.kind == "session" {
+            tell_clients(app, one.id, sub).await;
+        }
     }
     app.metrics.revocations.inc();
     Ok(ended)
@@ -162,6 +186,7 @@ pub async fn client(app: &App, client_id: &str) -> Result<Ended, StoreError> {
     let index = crate::record::records_of(client_id);
     for one in &all {
         app.store().index_remove(&index, &format!("{}:{}", one.kind, one.id)).await?;
+        grants_below(app, one.id, &mut ended).await?;
     }
     app.metrics.revocations.inc();
     Ok(ended)

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{get, post, put};
 use cloakroom_protocol::internal_api as paths;
 use http::{HeaderValue, StatusCode};
 
@@ -31,6 +31,7 @@ pub fn public(app: Shared) -> Router {
         .route("/second-factor/set-up", post(pages::second_factor::set_up))
         .route("/second-factor/continue", get(pages::second_factor::go_on))
         .route("/consent", get(pages::consent::get).post(pages::consent::post))
+        .route("/device", get(pages::device::get).post(pages::device::post))
         .route("/account", get(pages::account::get))
         .route("/account/sign-out", post(pages::account::sessions::sign_out))
         .route("/account/browsers/forget", post(pages::account::browsers::forget))
@@ -67,10 +68,11 @@ pub fn public(app: Shared) -> Router {
 /// What clients call that are pages themselves.
 fn for_browser_clients() -> Router<Shared> {
     Router::new()
-        .route("/oauth2/token", post(oauth::token::token))
+        .route(oauth::token::PATH, post(oauth::token::token))
+        .route("/oauth2/device_authorization", post(oauth::device::authorize))
         .route("/oauth2/par", post(oauth::par::push))
         .route("/oauth2/revoke", post(oauth::revoke::revoke))
-        .route("/oauth2/userinfo", get(oauth::userinfo::userinfo).post(oauth::userinfo::userinfo))
+        .route(oauth::userinfo::PATH, get(oauth::userinfo::userinfo).post(oauth::userinfo::userinfo))
         .route("/oauth2/jwks.json", get(internal::jwks::jwks))
         .route("/.well-known/oauth-authorization-server", get(oauth::discovery::metadata))
         .route("/.well-known/openid-configuration", get(oauth::discovery::metadata))
@@ -113,7 +115,8 @@ fn administration() -> Router<Shared> {
         .route("/clients/{id}", get(admin::clients::get).put(admin::clients::replace).delete(admin::clients::delete))
         .route("/clients/{id}/secret", post(admin::clients::new_secret))
         .route("/api-keys", get(admin::api_keys::list).post(admin::api_keys::create))
-        .route("/api-keys/{id}", delete(admin::api_keys::delete))
+        .route("/api-keys/{id}", get(admin::api_keys::get).delete(admin::api_keys::delete))
+        .route("/api-keys/{id}/rotate", post(admin::api_keys::rotate))
         .route("/keys/rotate", post(admin::keys::rotate))
 }
 

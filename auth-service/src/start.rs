@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use crate::app::{App, Shared};
+use crate::backchannel::Backchannel;
 use crate::clock::Clock;
 use crate::config::{Config, Listener, StoreConfig};
 use crate::events::{Hub, receipt};
@@ -164,6 +165,7 @@ fn assemble(config: Config, parts: Parts, stopping: watch::Receiver<bool>) -> Re
         authenticator,
         hub: Hub::new(),
         passwords,
+        backchannel: Backchannel::new()?,
         metrics: Metrics::new(),
         look,
         replica,

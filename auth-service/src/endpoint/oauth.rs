@@ -3,7 +3,9 @@
 pub mod authorize;
 pub mod client_auth;
 pub mod cors;
+pub mod device;
 pub mod discovery;
+pub mod dpop;
 pub mod error;
 pub mod form;
 pub mod id_token;

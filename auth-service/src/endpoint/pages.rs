@@ -5,6 +5,7 @@ pub mod assets;
 pub mod authenticator;
 pub mod browser;
 pub mod consent;
+pub mod device;
 pub mod error;
 pub mod flows;
 pub mod new_password;

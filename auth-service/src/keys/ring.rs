@@ -44,6 +44,7 @@ struct Signer {
     /// Encoded headers: of access tokens (RFC 9068 §2.1) and of other JWTs.
     access_header: String,
     plain_header: String,
+    logout_header: String,
     jwk: Value,
 }
 
@@ -58,6 +59,19 @@ pub enum JwtType {
     AccessToken,
     /// `JWT`, an ID token.
     Plain,
+    /// `logout+jwt` (OpenID Connect Back-Channel Logout §2.4)
+    Logout,
+}
+
+impl JwtType {
+    /// `typ` of the header.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AccessToken => "at+jwt",
+            Self::Plain => "JWT",
+            Self::Logout => "logout+jwt",
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -233,14 +247,24 @@ impl Signer {
                 ("use".to_owned(), Value::from("sig")),
             ]);
         }
-        let header = |typ: &str| URL_SAFE_NO_PAD.encode(json!({"alg": alg, "typ": typ, "kid": stored.kid}).to_string());
-        Ok(Self { kid: stored.kid.clone(), key, access_header: header("at+jwt"), plain_header: header("JWT"), jwk })
+        let header = |typ: JwtType| {
+            URL_SAFE_NO_PAD.encode(json!({"alg": alg, "typ": typ.name(), "kid": stored.kid}).to_string())
+        };
+        Ok(Self {
+            kid: stored.kid.clone(),
+            key,
+            access_header: header(JwtType::AccessToken),
+            plain_header: header(JwtType::Plain),
+            logout_header: header(JwtType::Logout),
+            jwk,
+        })
     }
 
     fn sign<T: Serialize>(&self, typ: JwtType, claims: &T) -> Result<String, KeyError> {
         let header = match typ {
             JwtType::AccessToken => &self.access_header,
             JwtType::Plain => &self.plain_header,
+            JwtType::Logout => &self.logout_header,
         };
         let claims = serde_json::to_vec(claims).map_err(|_| KeyError::Signing("claims are not JSON"))?;
         let mut jwt = String::with_capacity(header.len() + claims.len() * 4 / 3 + 96);

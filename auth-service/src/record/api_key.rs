@@ -1,4 +1,4 @@
-//! API keys: long-lived, scoped, one secret each; only the secret's hash is kept.
+//! API keys: long-lived, scoped; only the hash of the secret is kept, and of the one before it while a rotation overlaps.
 //!
 //! Fields: `k` facts, `p` the owner's profile, `u` last use.
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::hash::StoredHash;
 use super::profile::Profile;
 use super::{RecordError, records_of};
-use crate::store::{Created, Guard, Key, Store, StoreError, Update, from_json, to_json};
+use crate::store::{Created, Guard, Key, Store, StoreError, Update, Updated, from_json, to_json};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Facts {
@@ -19,10 +19,20 @@ pub struct Facts {
     pub scope: String,
     pub aud: Vec<String>,
     pub secret: StoredHash,
+    /// The secret before the last rotation, for as long as both are good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
     /// Unix seconds.
     pub created: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Before {
+    pub secret: StoredHash,
+    /// Unix seconds.
+    pub until: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -31,6 +41,23 @@ pub struct ApiKey {
     pub facts: Facts,
     pub profile: Profile,
     pub last_used: Option<u64>,
+    /// Facts as stored, for compare-and-set.
+    raw: Option<String>,
+}
+
+impl ApiKey {
+    pub fn new(id: TokenId, facts: Facts, profile: Profile) -> Self {
+        Self { id, facts, profile, last_used: None, raw: None }
+    }
+
+    /// When a secret ends, Unix seconds; `None` if it is not one of this key's. A key without an end has `forever`.
+    pub fn end_of(&self, secret: &StoredHash, forever: u64) -> Option<u64> {
+        let end = self.facts.end.unwrap_or(forever);
+        // Both are compared, so that time does not tell which one it was.
+        let current = self.facts.secret.matches(secret);
+        let before = self.facts.before.as_ref().filter(|before| before.secret.matches(secret));
+        if current { Some(end) } else { before.map(|before| before.until.min(end)) }
+    }
 }
 
 pub fn key(id: TokenId) -> Key {
@@ -66,9 +93,20 @@ pub async fn load(store: &dyn Store, id: TokenId) -> Result<Option<ApiKey>, Stor
     Ok(Some(ApiKey {
         id,
         facts: from_json("API key", &facts)?,
+        raw: Some(facts.clone()),
         profile: profile.as_deref().map_or(Ok(Profile::default()), |json| from_json("API key profile", json))?,
         last_used: last_used.as_deref().map(|json| from_json("API key use", json)).transpose()?,
     }))
+}
+
+/// Writes what a rotation changed, unless somebody else changed the key meanwhile.
+pub async fn save(store: &dyn Store, api_key: &ApiKey) -> Result<Updated, StoreError> {
+    let update = Update {
+        require: vec![("k".to_owned(), api_key.raw.clone())],
+        set: vec![("k".to_owned(), to_json(&api_key.facts))],
+        ..Update::default()
+    };
+    store.update(&key(api_key.id), update).await
 }
 
 pub async fn list(store: &dyn Store, offset: usize, limit: usize) -> Result<Vec<ApiKey>, StoreError> {
@@ -94,4 +132,31 @@ pub async fn touch(store: &dyn Store, api_key: &ApiKey, used: u64) -> Result<(),
 pub async fn set_profile(store: &dyn Store, id: TokenId, profile: &Profile) -> Result<(), StoreError> {
     let update = Update { set: vec![("p".to_owned(), to_json(profile))], ..Update::default() };
     store.update(&key(id), update).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_secrets_are_good_while_a_rotation_overlaps() {
+        let secret = StoredHash::of_secret;
+        let facts = Facts {
+            sub: "service:x".into(),
+            name: String::new(),
+            scope: String::new(),
+            aud: Vec::new(),
+            secret: secret("new"),
+            before: Some(Before { secret: secret("old"), until: 100 }),
+            created: 0,
+            end: Some(1000),
+        };
+        let id = "0123456789ABCDEFGHIJKL".parse().unwrap();
+        let mut key = ApiKey::new(id, facts, Profile::default());
+        assert_eq!(key.end_of(&secret("new"), 0), Some(1000));
+        assert_eq!(key.end_of(&secret("old"), 0), Some(100));
+        assert_eq!(key.end_of(&secret("other"), 0), None);
+        key.facts.end = Some(50);
+        assert_eq!(key.end_of(&secret("old"), 0), Some(50), "no longer than the key");
+    }
 }

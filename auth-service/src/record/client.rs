@@ -20,6 +20,9 @@ pub struct Client {
     pub redirect_uris: Vec<String>,
     #[serde(default)]
     pub post_logout_redirect_uris: Vec<String>,
+    /// Where it wants to be told that somebody has signed out (OpenID Connect Back-Channel Logout §2.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backchannel_logout_uri: Option<String>,
     #[serde(default)]
     pub grant_types: Vec<GrantType>,
     /// Scopes it may ask for.
@@ -31,6 +34,9 @@ pub struct Client {
     /// Audiences it answers for, whose tokens it may introspect: a gateway or resource server.
     #[serde(default)]
     pub introspects: Vec<String>,
+    /// Every access token is bound to a key of the client's (RFC 9449 §5.2).
+    #[serde(default)]
+    pub dpop_bound_access_tokens: bool,
     /// The organisation's own: no consent page.
     #[serde(default)]
     pub first_party: bool,
@@ -45,6 +51,30 @@ pub enum GrantType {
     AuthorizationCode,
     RefreshToken,
     ClientCredentials,
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:device_code", alias = "device_code")]
+    DeviceCode,
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:token-exchange", alias = "token_exchange")]
+    TokenExchange,
+}
+
+impl GrantType {
+    pub const ALL: [Self; 5] =
+        [Self::AuthorizationCode, Self::RefreshToken, Self::ClientCredentials, Self::DeviceCode, Self::TokenExchange];
+
+    /// `grant_type` at the token endpoint.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AuthorizationCode => "authorization_code",
+            Self::RefreshToken => "refresh_token",
+            Self::ClientCredentials => "client_credentials",
+            Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
+            Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,15 +85,21 @@ pub enum InvalidClient {
         "redirect URI {0:?}: absolute, without fragment; https, or http on a loopback address, or a scheme of your own with a dot in it"
     )]
     RedirectUri(String),
+    #[error("backchannel_logout_uri {0:?}: https, or http on a loopback address, without fragment")]
+    BackchannelLogoutUri(String),
     #[error("{0:?} is not a scope (RFC 6749 §3.3)")]
     Scope(String),
-    #[error("a public client cannot use client_credentials")]
+    #[error("a public client can use neither client_credentials nor token exchange")]
     PublicClientCredentials,
     #[error("authorization_code needs a redirect URI")]
     NoRedirectUri,
 }
 
 impl Client {
+    pub fn is_public(&self) -> bool {
+        self.secret.is_none()
+    }
+
     pub fn allows(&self, grant: GrantType) -> bool {
         self.grant_types.contains(&grant)
     }
@@ -93,10 +129,16 @@ impl Client {
                 return Err(InvalidClient::RedirectUri(uri.clone()));
             }
         }
+        if let Some(uri) = self.backchannel_logout_uri.as_ref()
+            && !(uri.starts_with("http") && is_redirect_uri(uri))
+        {
+            return Err(InvalidClient::BackchannelLogoutUri(uri.clone()));
+        }
         if let Some(scope) = self.scopes.iter().find(|scope| !is_scope(scope)) {
             return Err(InvalidClient::Scope(scope.clone()));
         }
-        if self.secret.is_none() && self.allows(GrantType::ClientCredentials) {
+        let by_itself = self.allows(GrantType::ClientCredentials) || self.allows(GrantType::TokenExchange);
+        if self.is_public() && by_itself {
             return Err(InvalidClient::PublicClientCredentials);
         }
         if self.allows(GrantType::AuthorizationCode) && self.redirect_uris.is_empty() {
@@ -244,10 +286,12 @@ mod tests {
             secret: None,
             redirect_uris: uris.iter().map(|uri| (*uri).to_owned()).collect(),
             post_logout_redirect_uris: Vec::new(),
+            backchannel_logout_uri: None,
             grant_types: vec![GrantType::AuthorizationCode],
             scopes: vec!["orders".into(), "openid".into()],
             audiences: vec!["shop/web".into()],
             introspects: Vec::new(),
+            dpop_bound_access_tokens: false,
             first_party: false,
             require_mfa: false,
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use cloakroom_protocol::token::TokenId;
 use serde::{Deserialize, Serialize};
 
+use super::device_grant::UserCode;
 use super::hash::StoredHash;
 use super::reset::Ticket;
 use crate::assurance::Proof;
@@ -38,6 +39,12 @@ pub struct AuthorizationRequest {
     pub prompt: Prompt,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_hint: Option<String>,
+    /// The person whom the client expects (`id_token_hint`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub: Option<String>,
+    /// Thumbprint of the key that the code is bound to (RFC 9449 §10).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dpop_jkt: Option<String>,
     /// Where the person wanted to go, at a policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub return_to: Option<String>,
@@ -59,6 +66,10 @@ pub enum Goal {
     Account,
     /// One of the account's pages that change how somebody signs in.
     Settings(Settings),
+    /// To say yes or no to a device without a browser (RFC 8628).
+    Device {
+        user_code: Option<UserCode>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

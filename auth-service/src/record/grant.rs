@@ -1,12 +1,13 @@
 //! An OAuth grant: what one client may do, for a person or for itself, and every access and refresh token of it.
 //!
-//! Fields: `g` facts, `p` profile, `a` hashes of live access tokens, `r` the refresh token's state.
+//! Fields: `alive`, `g` facts, `p` profile, `a` hashes of live access tokens, `r` the refresh token's state.
 
 use std::time::Duration;
 
 use cloakroom_protocol::token::TokenId;
 use serde::{Deserialize, Serialize};
 
+use super::act::Actor;
 use super::hash::StoredHash;
 use super::profile::Profile;
 use super::{RecordError, records_of};
@@ -26,6 +27,12 @@ pub struct Facts {
     /// The session of the person who consented, with which the grant ends; absent for client credentials and offline access.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sid: Option<TokenId>,
+    /// The session in which it was given, if it does not end with that (offline access).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_in: Option<TokenId>,
+    /// The grant whose token was exchanged for this one's (RFC 8693); it ends with that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TokenId>,
     pub scope: String,
     pub aud: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,6 +43,12 @@ pub struct Facts {
     pub amr: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
+    /// Who acts for the subject, if not the subject itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Actor>,
+    /// Thumbprint of the key that a public client's refresh tokens are bound to (RFC 9449 §5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jkt: Option<String>,
     /// Unix seconds.
     pub created: u64,
     pub end: u64,
@@ -49,6 +62,9 @@ pub struct Access {
     /// Less than the grant's, where the client asked for less (RFC 6749 §6).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
+    /// Thumbprint of the key that it is bound to (RFC 9449 §6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jkt: Option<String>,
 }
 
 /// RFC 9700 §4.14: refresh tokens are rotated, and reuse of a spent one ends the grant. A client that never got the answer may ask again
@@ -157,14 +173,17 @@ pub async fn create(store: &dyn Store, grant: &Grant, epoch: Option<u64>, now: u
     if facts.client_id != facts.sub {
         store.index_add(&records_of(&facts.client_id), &member, ttl, None).await?;
     }
-    if let Some(sid) = facts.sid {
-        // The session must still be there: its end ends what it granted.
-        let guard = Guard { key: super::session::key(sid), field: "alive".to_owned(), value: "1".to_owned() };
-        if !store.index_add(&of_session(sid), &member, ttl, Some(guard)).await? {
+    let session = facts.sid.map(|sid| (sid, super::session::key(sid)));
+    let parent = facts.parent.map(|id| (id, key(id)));
+    for (above, document) in session.into_iter().chain(parent) {
+        // It must still be there: its end ends what came of it.
+        let guard = Guard { key: document, field: "alive".to_owned(), value: "1".to_owned() };
+        if !store.index_add(&below(above), &member, ttl, Some(guard)).await? {
             return Err(RecordError::SubjectChanged);
         }
     }
     let mut fields = vec![
+        ("alive".to_owned(), "1".to_owned()),
         ("g".to_owned(), to_json(facts)),
         ("p".to_owned(), to_json(&grant.profile)),
         ("a".to_owned(), to_json(&grant.access)),
@@ -178,9 +197,9 @@ pub async fn create(store: &dyn Store, grant: &Grant, epoch: Option<u64>, now: u
     }
 }
 
-/// Grants that end with a session.
-pub fn of_session(sid: TokenId) -> Key {
-    Key::new("session-grants", sid)
+/// Grants that end with a session, or with another grant.
+pub fn below(id: TokenId) -> Key {
+    Key::new("session-grants", id)
 }
 
 pub async fn load(store: &dyn Store, id: TokenId) -> Result<Option<Grant>, StoreError> {

@@ -183,3 +183,33 @@ async fn a_gateway_learns_about_tokens_for_its_audiences_and_gets_the_jwt_itself
         .await;
     assert_eq!(anonymous.expect(401).json()["error"], "invalid_client");
 }
+
+#[tokio::test]
+async fn an_api_key_rotates_with_an_overlap() {
+    let bench = bench().await;
+    let service = &bench.service;
+    let body = json!({"service": "reports", "scopes": ["orders"], "audiences": ["shop/web"]});
+    let made = service.admin(Method::POST, "/api-keys", &body).await.expect(201).json();
+    let path = format!("/api-keys/{}", made["id"].as_str().unwrap());
+    let rotate = async |overlap: u64| {
+        let body = json!({ "overlap": overlap });
+        service.admin(Method::POST, &format!("{path}/rotate"), &body).await.expect(200).json()
+    };
+    let secret = |key: &Value| key["api_key"].as_str().unwrap().to_owned();
+    let active = async |key: &Value| service.introspect(&secret(key), "shop/web").await["active"].clone();
+    let second = rotate(600).await;
+    assert_eq!((&second["id"], &second["scopes"]), (&made["id"], &json!(["orders"])));
+    assert_ne!(secret(&second), secret(&made));
+    assert_eq!((active(&made).await, active(&second).await), (json!(true), json!(true)));
+    let old = service.introspect(&secret(&made), "shop/web").await;
+    assert_eq!(old["exp"].as_u64(), second["old_secret_until"].as_u64(), "a sidecar keeps it no longer");
+    let shown = service.admin(Method::GET, &path, &json!({})).await.expect(200);
+    assert!(!shown.body.contains(&secret(&second)), "a secret is shown once");
+    service.clock.pass(600);
+    assert_eq!((active(&made).await, active(&second).await), (json!(false), json!(true)));
+    let third = rotate(0).await;
+    assert_eq!((active(&second).await, active(&third).await), (json!(false), json!(true)), "leaked: at once");
+    service.admin(Method::POST, &format!("{path}/rotate"), &json!({"overlap": 2_592_001})).await.expect(422);
+    service.admin(Method::DELETE, &path, &json!({})).await.expect(200);
+    service.admin(Method::POST, &format!("{path}/rotate"), &json!({})).await.expect(404);
+}

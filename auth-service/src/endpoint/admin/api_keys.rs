@@ -14,11 +14,14 @@ use crate::app::Shared;
 use crate::endpoint::caller::{Administrator, JsonBody};
 use crate::endpoint::internal::revoke::receipt_for;
 use crate::endpoint::problem::ApiError;
-use crate::record::api_key::{self, ApiKey, Facts};
+use crate::record::api_key::{self, ApiKey, Before, Facts};
 use crate::record::client::is_scope;
 use crate::record::profile::Profile;
 use crate::record::user;
 use crate::revoke;
+use crate::store::Updated;
+
+const MAX_OVERLAP: u64 = 30 * 86_400;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +50,7 @@ fn show(key: &ApiKey) -> Value {
         "created": key.facts.created,
         "expires": key.facts.end,
         "last_used": key.last_used,
+        "old_secret_until": key.facts.before.as_ref().map(|before| before.until),
     })
 }
 
@@ -70,17 +74,72 @@ pub async fn create(
         scope: new.scopes.join(" "),
         aud: new.audiences,
         secret: token.secret_hash().into(),
+        before: None,
         created: now,
         end: new.expires_in.map(|seconds| now.saturating_add(seconds)),
     };
-    let key = ApiKey { id: token.id(), facts, profile, last_used: None };
+    let key = ApiKey::new(token.id(), facts, profile);
     api_key::create(app.store(), &key, epoch, now).await?;
     crate::audit::record("api-key.created", &admin, &key.facts.sub, key.id);
-    let mut shown = show(&key);
+    Ok((StatusCode::CREATED, Json(with_secret(&key, &token))).into_response())
+}
+
+/// The one time that the key itself is shown.
+fn with_secret(key: &ApiKey, token: &OpaqueToken) -> Value {
+    let mut shown = show(key);
     if let Some(object) = shown.as_object_mut() {
         object.insert("api_key".to_owned(), Value::from(token.expose()));
     }
-    Ok((StatusCode::CREATED, Json(shown)).into_response())
+    shown
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    /// Seconds that the old secret stays good, so that whoever uses it has time to change.
+    #[serde(default = "default_overlap")]
+    overlap: u64,
+}
+
+fn default_overlap() -> u64 {
+    86_400
+}
+
+/// A new secret under the same id, scopes and end.
+pub async fn rotate(
+    State(app): State<Shared>,
+    admin: Administrator,
+    Path(id): Path<TokenId>,
+    JsonBody(Rotation { overlap }): JsonBody<Rotation>,
+) -> Result<Json<Value>, ApiError> {
+    if overlap > MAX_OVERLAP {
+        return Err(ApiError::Unprocessable(format!("overlap: at most {MAX_OVERLAP} seconds")));
+    }
+    let now = app.now();
+    let alive = |key: &ApiKey| key.facts.end.is_none_or(|end| now < end);
+    let key = api_key::load(app.store(), id).await?.filter(alive);
+    let mut key = key.ok_or(ApiError::NotFound("no such API key"))?;
+    let token = app.random.with(|rng| OpaqueToken::with_id(TokenKind::ApiKey, id, rng));
+    let old = std::mem::replace(&mut key.facts.secret, token.secret_hash().into());
+    key.facts.before = (overlap > 0).then(|| Before { secret: old, until: now.saturating_add(overlap) });
+    match api_key::save(app.store(), &key).await? {
+        Updated::Yes => {}
+        Updated::Conflict => return Err(ApiError::Conflict("the key is being rotated by somebody else".to_owned())),
+        Updated::Missing => return Err(ApiError::NotFound("no such API key")),
+    }
+    // Sidecars ask again, and learn when the old secret ends.
+    revoke::updated(&app, id).await?;
+    crate::audit::record("api-key.rotated", &admin, &key.facts.sub, id);
+    Ok(Json(with_secret(&key, &token)))
+}
+
+pub async fn get(
+    State(app): State<Shared>,
+    _: Administrator,
+    Path(id): Path<TokenId>,
+) -> Result<Json<Value>, ApiError> {
+    let key = api_key::load(app.store(), id).await?.ok_or(ApiError::NotFound("no such API key"))?;
+    Ok(Json(show(&key)))
 }
 
 async fn owner(app: &Shared, new: &NewKey) -> Result<(String, Profile, Option<u64>), ApiError> {

@@ -36,6 +36,8 @@ pub struct Settings {
     redirect_uris: Vec<String>,
     #[serde(default)]
     post_logout_redirect_uris: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    backchannel_logout_uri: Option<String>,
     #[serde(default)]
     grant_types: Vec<GrantType>,
     #[serde(default)]
@@ -44,6 +46,8 @@ pub struct Settings {
     audiences: Vec<String>,
     #[serde(default)]
     introspects: Vec<String>,
+    #[serde(default)]
+    dpop_bound_access_tokens: bool,
     #[serde(default)]
     first_party: bool,
     #[serde(default)]
@@ -66,10 +70,12 @@ fn client(client_id: String, name: String, secret: Option<StoredHash>, settings:
         secret,
         redirect_uris: settings.redirect_uris,
         post_logout_redirect_uris: settings.post_logout_redirect_uris,
+        backchannel_logout_uri: settings.backchannel_logout_uri,
         grant_types: settings.grant_types,
         scopes: settings.scopes,
         audiences: settings.audiences,
         introspects: settings.introspects,
+        dpop_bound_access_tokens: settings.dpop_bound_access_tokens,
         first_party: settings.first_party,
         require_mfa: settings.require_mfa,
     };
@@ -84,10 +90,12 @@ fn show(client: &Client) -> Value {
         "public": client.secret.is_none(),
         "redirect_uris": client.redirect_uris,
         "post_logout_redirect_uris": client.post_logout_redirect_uris,
+        "backchannel_logout_uri": client.backchannel_logout_uri,
         "grant_types": client.grant_types,
         "scopes": client.scopes,
         "audiences": client.audiences,
         "introspects": client.introspects,
+        "dpop_bound_access_tokens": client.dpop_bound_access_tokens,
         "first_party": client.first_party,
         "require_mfa": client.require_mfa,
     })

@@ -64,6 +64,10 @@ async fn answer(app: &Shared, caller: &Caller, form: &Form) -> Result<Answer, Ap
     let now = app.now();
     let asker = policy.as_ref().map_or(Asker::Anyone(&app.registry), |policy| Asker::Policy(policy));
     let Some(identity) = identify(app.store(), &token, asker, form.idle_for, now).await? else { return inactive() };
+    if policy.is_some() && identity.jkt.is_some() {
+        // A sidecar sees no proof of the key that the token is bound to: whoever stole the token could present it (RFC 9449 §7.2).
+        return inactive();
+    }
     if policy.is_some() {
         touch_later(app, &identity, now);
     }

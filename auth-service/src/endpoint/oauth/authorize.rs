@@ -14,6 +14,7 @@ use http::HeaderMap;
 use url::Url;
 
 use super::error::OAuthError;
+use super::id_token;
 use crate::app::{App, Shared};
 use crate::assurance::{Demand, Missing, Proof, SUPPORTED_ACR};
 use crate::endpoint::pages::browser::Browser;
@@ -177,14 +178,25 @@ pub async fn check(app: &App, parameters: &Parameters) -> Result<Result<Authoriz
     let mut asked = parameters.list("resource");
     asked.extend(parameters.list("audience"));
     let Some(aud) = client.audiences_for(&asked) else { return refused(Refusal::InvalidTarget) };
-    let Some(prompt) = parse_prompt(parameters.get("prompt")) else {
+    let Some(mut prompt) = parse_prompt(parameters.get("prompt")) else {
         return refused(Refusal::InvalidRequest("prompt is none, or of login and consent"));
     };
+    // RFC 8252 §8.6: any program on the device can pose as a client that has neither a secret nor an address of its own.
+    prompt.consent |= client.is_public() && !redirect_uri.starts_with("https://");
     let max_age = match parameters.get("max_age").map(str::parse) {
         None => None,
         Some(Ok(seconds)) => Some(seconds),
         Some(Err(_)) => return refused(Refusal::InvalidRequest("max_age is a number of seconds")),
     };
+    let hint = match parameters.get("id_token_hint").map(|hint| id_token::hint(app, hint)) {
+        None => None,
+        Some(Some(hint)) if hint.aud == client_id => Some(hint.sub),
+        Some(_) => return refused(Refusal::InvalidRequest("id_token_hint is an ID token that this client got")),
+    };
+    let dpop_jkt = parameters.owned("dpop_jkt");
+    if dpop_jkt.as_ref().is_some_and(|jkt| !is_challenge(jkt)) {
+        return refused(Refusal::InvalidRequest("dpop_jkt is the SHA-256 thumbprint of a key"));
+    }
     Ok(Ok(AuthorizationRequest {
         client_id: client_id.to_owned(),
         for_policy: false,
@@ -198,6 +210,8 @@ pub async fn check(app: &App, parameters: &Parameters) -> Result<Result<Authoriz
         max_age,
         prompt,
         login_hint: parameters.owned("login_hint"),
+        sub: hint,
+        dpop_jkt,
         return_to: None,
     }))
 }
@@ -225,6 +239,17 @@ pub async fn proceed(
     session: Option<Session>,
     fresh: bool,
 ) -> Result<Response, PageError> {
+    let expected = |session: &Session| request.sub.as_ref().is_none_or(|sub| *sub == session.facts.sub);
+    if fresh && session.as_ref().is_some_and(|session| !expected(session)) {
+        // OpenID Connect Core §3.1.2.1: the client asked for somebody else than who has signed in now.
+        return Ok(browser.answer(refuse(
+            app,
+            &request.redirect_uri,
+            request.state.as_deref(),
+            Refusal::LoginRequired,
+        )));
+    }
+    let session = session.filter(expected);
     if let Some(sentence) = beyond_reach(&request) {
         return Err(PageError::Forbidden(sentence));
     }
@@ -295,13 +320,8 @@ async fn needs_consent(app: &App, request: &AuthorizationRequest, session: &Sess
     if client.first_party {
         return Ok(false);
     }
-    // RFC 8252 §8.6: any program on the device can pose as a client that neither has a secret nor an address of its own.
-    let could_be_another = client.secret.is_none() && !request.redirect_uri.starts_with("https://");
-    if request.prompt.consent || could_be_another {
-        return Ok(true);
-    }
     let given = consents::load(app.store(), &session.facts.sub, &request.client_id).await?;
-    Ok(!given.covers(&request.scope, &request.aud))
+    Ok(request.prompt.consent || !given.covers(&request.scope, &request.aud))
 }
 
 /// The code, to the registered address, with `iss` (RFC 9207) so that the client knows who answers.

@@ -5,9 +5,11 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use serde_json::json;
 
+use super::dpop;
 use crate::app::Shared;
 use crate::assurance::SUPPORTED_ACR;
 use crate::keys::Algorithm;
+use crate::record::client::GrantType;
 
 pub async fn metadata(State(app): State<Shared>) -> Response {
     let issuer = &app.config.issuer;
@@ -20,20 +22,22 @@ pub async fn metadata(State(app): State<Shared>) -> Response {
     let document = json!({
         "issuer": issuer,
         "authorization_endpoint": at("/oauth2/authorize"),
-        "token_endpoint": at("/oauth2/token"),
+        "token_endpoint": at(super::token::PATH),
         "jwks_uri": at("/oauth2/jwks.json"),
-        "userinfo_endpoint": at("/oauth2/userinfo"),
+        "userinfo_endpoint": at(super::userinfo::PATH),
         "introspection_endpoint": at("/oauth2/introspect"),
         "revocation_endpoint": at("/oauth2/revoke"),
         "pushed_authorization_request_endpoint": at("/oauth2/par"),
+        "device_authorization_endpoint": at("/oauth2/device_authorization"),
         "end_session_endpoint": at("/oauth2/logout"),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
-        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
+        "grant_types_supported": GrantType::ALL.map(GrantType::name),
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": client_authentication,
         "revocation_endpoint_auth_methods_supported": client_authentication,
         "introspection_endpoint_auth_methods_supported": client_authentication[..2],
+        "dpop_signing_alg_values_supported": dpop::ALGORITHMS,
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": [alg],
         "scopes_supported": ["openid", "profile", "email", "roles", "groups", "offline_access"],
@@ -44,6 +48,8 @@ pub async fn metadata(State(app): State<Shared>) -> Response {
         "acr_values_supported": SUPPORTED_ACR,
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "authorization_response_iss_parameter_supported": true,
+        "backchannel_logout_supported": true,
+        "backchannel_logout_session_supported": true,
         "request_parameter_supported": false,
         "request_uri_parameter_supported": false,
         "claims_parameter_supported": false,

@@ -12,6 +12,8 @@ use crate::store::StoreError;
 pub enum OAuthError {
     #[error("{0}")]
     InvalidRequest(String),
+    #[error("the body is too large")]
+    TooLarge,
     #[error("client authentication failed")]
     InvalidClient,
     #[error("{0}")]
@@ -25,6 +27,24 @@ pub enum OAuthError {
     /// RFC 8707 §2.
     #[error("resource not allowed for this client")]
     InvalidTarget,
+    /// RFC 8628 §3.5.
+    #[error("nobody has decided yet")]
+    AuthorizationPending,
+    #[error("asked too soon: wait five seconds longer from now on")]
+    SlowDown,
+    #[error("the device code has expired")]
+    ExpiredToken,
+    #[error("the person said no")]
+    AccessDenied,
+    /// RFC 9449 §5.
+    #[error("{0}")]
+    InvalidDpopProof(&'static str),
+    /// RFC 9449 §8, with the nonce to use.
+    #[error("a proof with this nonce is needed")]
+    UseDpopNonce(String),
+    /// With the seconds to wait.
+    #[error("too many requests from this network")]
+    TooMany(u64),
     /// What the authorization endpoint would have said, to a client that pushes its request (RFC 9126 §2.3).
     #[error("{}", .0.description())]
     Authorization(Refusal),
@@ -67,12 +87,20 @@ impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
         let (status, code) = match &self {
             Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request"),
             Self::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
             Self::InvalidGrant(_) => (StatusCode::BAD_REQUEST, "invalid_grant"),
             Self::UnauthorizedClient => (StatusCode::BAD_REQUEST, "unauthorized_client"),
             Self::UnsupportedGrantType => (StatusCode::BAD_REQUEST, "unsupported_grant_type"),
             Self::InvalidScope => (StatusCode::BAD_REQUEST, "invalid_scope"),
             Self::InvalidTarget => (StatusCode::BAD_REQUEST, "invalid_target"),
+            Self::AuthorizationPending => (StatusCode::BAD_REQUEST, "authorization_pending"),
+            Self::SlowDown => (StatusCode::BAD_REQUEST, "slow_down"),
+            Self::ExpiredToken => (StatusCode::BAD_REQUEST, "expired_token"),
+            Self::AccessDenied => (StatusCode::BAD_REQUEST, "access_denied"),
+            Self::InvalidDpopProof(_) => (StatusCode::BAD_REQUEST, "invalid_dpop_proof"),
+            Self::UseDpopNonce(_) => (StatusCode::BAD_REQUEST, "use_dpop_nonce"),
+            Self::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
             Self::Authorization(refusal) => (StatusCode::BAD_REQUEST, refusal.code()),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
@@ -91,6 +119,14 @@ impl IntoResponse for OAuthError {
         if status == StatusCode::UNAUTHORIZED {
             // RFC 6749 §5.2 wants it for those who used the header, RFC 9110 §15.5.2 for all.
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"cloakroom\""));
+        }
+        let named = match &self {
+            Self::UseDpopNonce(nonce) => Some(("dpop-nonce", HeaderValue::from_str(nonce))),
+            Self::TooMany(seconds) => Some(("retry-after", HeaderValue::from_str(&seconds.to_string()))),
+            _ => None,
+        };
+        if let Some((name, Ok(value))) = named {
+            headers.insert(name, value);
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, crate::endpoint::problem::RETRY_AFTER);

@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
-use http::header;
+use http::{StatusCode, header};
 
 use super::error::OAuthError;
 use crate::app::Shared;
@@ -24,7 +24,10 @@ impl FromRequest<Shared> for Form {
         if !is_form {
             return Err(invalid("the body is application/x-www-form-urlencoded"));
         }
-        let body = Bytes::from_request(request, app).await.map_err(|_| invalid("the body cannot be read"))?;
+        let body = Bytes::from_request(request, app).await.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => OAuthError::TooLarge,
+            _ => invalid("the body cannot be read"),
+        })?;
         Parameters::parse(&body).map(Self).map_err(|error| OAuthError::InvalidRequest(error.to_string()))
     }
 }

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256, Sha512};
 
@@ -38,10 +39,24 @@ pub fn mint(app: &App, grant: &Grant, occasion: &Occasion<'_>) -> Result<String,
     });
     if let Some(object) = claims.as_object_mut() {
         object.extend(nonce.map(|nonce| ("nonce".to_owned(), Value::from(nonce))));
-        object.extend(facts.sid.map(|sid| ("sid".to_owned(), Value::from(sid.to_string()))));
+        object.extend(facts.sid.or(facts.given_in).map(|sid| ("sid".to_owned(), Value::from(sid.to_string()))));
         object.extend(scope_claims(&grant.profile, scope));
     }
     app.ring.sign(JwtType::Plain, &claims)
+}
+
+/// What a client tells of somebody with an ID token that it got earlier.
+#[derive(Clone, Deserialize)]
+pub struct Hint {
+    pub sub: String,
+    pub aud: String,
+    #[serde(default)]
+    pub sid: Option<String>,
+}
+
+/// One of our ID tokens, expired or not (OpenID Connect Core §3.1.2.1, RP-Initiated Logout §2).
+pub fn hint(app: &App, text: &str) -> Option<Hint> {
+    app.ring.verify(JwtType::Plain, text, &app.config.issuer)
 }
 
 /// What `profile`, `email` and so on reveal (OpenID Connect Core §5.4).

@@ -44,7 +44,7 @@ pub async fn introspect(
 }
 
 /// A caller learns only about tokens that are meant for it: its own, and those for audiences that it answers for.
-async fn find(app: &App, client: &Client, token: &OpaqueToken) -> Result<Option<Identity>, OAuthError> {
+pub async fn find(app: &App, client: &Client, token: &OpaqueToken) -> Result<Option<Identity>, OAuthError> {
     let now = app.now();
     if let Some(identity) = identify(app.store(), token, Asker::Audiences(&client.introspects), None, now).await? {
         return Ok(Some(identity));
@@ -68,7 +68,7 @@ fn facts(app: &App, identity: &Identity) -> serde_json::Value {
         "aud": identity.aud,
         "exp": identity.exp,
         "iat": identity.iat,
-        "token_type": "Bearer",
+        "token_type": if identity.jkt.is_some() { "DPoP" } else { "Bearer" },
     });
     if let Some(object) = facts.as_object_mut() {
         let text = |value: &Option<String>| value.clone().map(serde_json::Value::from);
@@ -78,6 +78,8 @@ fn facts(app: &App, identity: &Identity) -> serde_json::Value {
             ("sid", identity.sid.map(|sid| sid.to_string().into())),
             ("acr", text(&identity.acr)),
             ("auth_time", identity.auth_time.map(Into::into)),
+            ("act", identity.act.as_ref().map(|act| json!(act))),
+            ("cnf", identity.jkt.as_ref().map(|jkt| json!({"jkt": jkt}))),
         ];
         object.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     }
@@ -86,7 +88,10 @@ fn facts(app: &App, identity: &Identity) -> serde_json::Value {
 
 /// As gateways' phantom-token modules ask: the bare JWT, or 204 if there is none.
 fn as_jwt(app: &App, client: &Client, identity: Option<&Identity>) -> Result<Response, OAuthError> {
-    let Some(identity) = identity else { return Ok(StatusCode::NO_CONTENT.into_response()) };
+    // The JWT is presented as a bearer's: it would take a token's binding away (RFC 9449 §7.2).
+    let Some(identity) = identity.filter(|identity| identity.jkt.is_none()) else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
     let audience = identity.aud.iter().find(|aud| client.introspects.contains(aud)).or(identity.aud.first());
     let minted = mint(
         &app.ring,

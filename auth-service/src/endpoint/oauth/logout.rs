@@ -6,11 +6,9 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderMap;
-use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
-use serde::Deserialize;
 
 use super::authorize::with_parameters;
+use super::id_token::{self, Hint};
 use crate::app::{App, Shared};
 use crate::endpoint::internal::revoke::settle;
 use crate::endpoint::pages::browser::Browser;
@@ -38,17 +36,9 @@ pub async fn post(
     logout(&app, &headers, address, &body).await
 }
 
-#[derive(Deserialize)]
-struct Hint {
-    sub: String,
-    aud: String,
-    #[serde(default)]
-    sid: Option<String>,
-}
-
 async fn logout(app: &App, headers: &HeaderMap, address: IpAddr, encoded: &[u8]) -> Result<Response, PageError> {
     let parameters = Parameters::parse(encoded).map_err(|error| PageError::BadRequest(error.to_string()))?;
-    let hint = parameters.get("id_token_hint").and_then(|hint| verify_hint(app, hint));
+    let hint = parameters.get("id_token_hint").and_then(|hint| id_token::hint(app, hint));
     let target = target(app, &parameters, hint.as_ref()).await?;
     let browser = Browser::of(app, headers, address);
     let Some(session) = browser.session(app).await? else {
@@ -86,20 +76,4 @@ async fn target(app: &App, parameters: &Parameters, hint: Option<&Hint>) -> Resu
         return Err(unregistered());
     }
     Ok(Some(with_parameters(uri, [("state", parameters.get("state"))])))
-}
-
-/// One of our ID tokens, expired or not (RP-Initiated Logout §2).
-fn verify_hint(app: &App, hint: &str) -> Option<Hint> {
-    let header = decode_header(hint).ok()?;
-    let set: JwkSet = serde_json::from_str(&app.ring.jwks().ok()?).ok()?;
-    let key = DecodingKey::from_jwk(set.find(header.kid.as_deref()?)?).ok()?;
-    if !matches!(header.alg, Algorithm::ES256 | Algorithm::EdDSA) || header.typ.as_deref() != Some("JWT") {
-        return None;
-    }
-    let mut validation = Validation::new(header.alg);
-    validation.validate_exp = false;
-    validation.validate_aud = false;
-    validation.set_issuer(&[&app.config.issuer]);
-    validation.set_required_spec_claims(&["iss", "sub", "aud"]);
-    decode::<Hint>(hint, &key, &validation).ok().map(|token| token.claims)
 }

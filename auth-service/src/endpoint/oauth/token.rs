@@ -1,12 +1,19 @@
-//! `POST /oauth2/token`: authorization code, refresh token, client credentials. No implicit grant, no passwords.
+//! `POST /oauth2/token`: what each grant type gives. No implicit grant, no passwords.
+
+mod device;
+mod exchange;
+mod refresh;
+
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cloakroom_protocol::token::{OpaqueToken, TokenId, TokenKind};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use serde::Serialize;
 
 use super::client_auth::authenticate;
+use super::dpop;
 use super::error::OAuthError;
 use super::form::Form;
 use super::id_token::{self, Occasion};
@@ -16,18 +23,18 @@ use crate::metrics::Outcome;
 use crate::pkce::verifies;
 use crate::record::client::{Client, GrantType};
 use crate::record::code::{self, Code, Found, Spent};
-use crate::record::grant::{self, Access, Facts, Grant, Presented, Refresh};
-use crate::record::hash::StoredHash;
+use crate::record::grant::{self, Access, Facts, Grant, Refresh};
 use crate::record::profile::Profile;
-use crate::record::session;
-use crate::store::Updated;
+use crate::record::{session, signed_in_at};
 
-/// Tries against a grant that the same client refreshes at the same time.
-const TRIES: usize = 8;
+pub const PATH: &str = "/oauth2/token";
 
 #[derive(Serialize)]
-struct Answer {
+pub struct Answer {
     access_token: String,
+    /// RFC 8693 §2.2.1
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'static str>,
     token_type: &'static str,
     expires_in: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -36,6 +43,25 @@ struct Answer {
     refresh_token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id_token: Option<String>,
+}
+
+/// Who asks for what.
+struct Request<'a> {
+    client: Client,
+    form: &'a Parameters,
+    /// Thumbprint of the key whose possession was proved (RFC 9449).
+    jkt: Option<String>,
+}
+
+/// What is to be issued, once a grant type's own checks have passed.
+struct Issuing {
+    id: TokenId,
+    facts: Facts,
+    profile: Profile,
+    /// Of the person, when the decision was made.
+    epoch: Option<u64>,
+    /// Whether a refresh token goes with it, if the client may have one.
+    refreshable: bool,
 }
 
 pub async fn token(State(app): State<Shared>, headers: HeaderMap, Form(form): Form) -> Result<Response, OAuthError> {
@@ -49,36 +75,48 @@ pub async fn token(State(app): State<Shared>, headers: HeaderMap, Form(form): Fo
 
 async fn answer(app: &App, headers: &HeaderMap, form: &Parameters) -> Result<Answer, OAuthError> {
     let client = authenticate(app, headers, form).await?;
-    let allowed = |grant| if client.allows(grant) { Ok(()) } else { Err(OAuthError::UnauthorizedClient) };
-    match form.get("grant_type") {
-        Some("authorization_code") => {
-            allowed(GrantType::AuthorizationCode)?;
-            by_code(app, &client, form).await
-        }
-        Some("refresh_token") => {
-            allowed(GrantType::RefreshToken)?;
-            by_refresh(app, &client, form).await
-        }
-        Some("client_credentials") => {
-            allowed(GrantType::ClientCredentials)?;
-            by_credentials(app, &client, form).await
-        }
-        Some(_) => Err(OAuthError::UnsupportedGrantType),
-        None => Err(OAuthError::InvalidRequest("grant_type is missing".to_owned())),
+    let jkt = dpop::proved(app, headers, &dpop::Use { method: &Method::POST, path: PATH, access_token: None }).await?;
+    if jkt.is_none() && client.dpop_bound_access_tokens {
+        return Err(OAuthError::InvalidDpopProof("this client's tokens are bound to a key: DPoP is missing"));
     }
+    let request = Request { client, form, jkt };
+    let Some(named) = form.get("grant_type") else {
+        return Err(OAuthError::InvalidRequest("grant_type is missing".to_owned()));
+    };
+    let grant_type = GrantType::named(named).ok_or(OAuthError::UnsupportedGrantType)?;
+    if !request.client.allows(grant_type) {
+        return Err(OAuthError::UnauthorizedClient);
+    }
+    let issuing = match grant_type {
+        GrantType::AuthorizationCode => by_code(app, &request).await?,
+        GrantType::RefreshToken => return refresh::by_refresh(app, &request).await,
+        GrantType::ClientCredentials => by_credentials(app, &request)?,
+        GrantType::DeviceCode => device::by_device_code(app, &request).await?,
+        GrantType::TokenExchange => exchange::exchange(app, &request).await?,
+    };
+    let mut answer = issue(app, &request, issuing).await?;
+    if grant_type == GrantType::TokenExchange {
+        answer.issued_token_type = Some(exchange::ACCESS_TOKEN);
+    }
+    Ok(answer)
 }
 
-async fn by_code(app: &App, client: &Client, form: &Parameters) -> Result<Answer, OAuthError> {
+async fn by_code(app: &App, request: &Request<'_>) -> Result<Issuing, OAuthError> {
+    let Request { client, form, jkt } = request;
     let missing = |name: &str| OAuthError::InvalidRequest(format!("{name} is missing"));
     let text = form.get("code").ok_or_else(|| missing("code"))?;
     let verifier = form.get("code_verifier").ok_or_else(|| missing("code_verifier"))?;
     let redirect_uri = form.get("redirect_uri").ok_or_else(|| missing("redirect_uri"))?;
     let Found { code, spent } =
         code::find(app.store(), text).await?.ok_or(OAuthError::InvalidGrant("unknown or expired code"))?;
-    let request = &code.request;
-    let fits = !request.for_policy && request.client_id == client.client_id && request.redirect_uri == redirect_uri;
-    if !fits || !verifies(verifier, &request.code_challenge) {
+    let asked = &code.request;
+    let fits = !asked.for_policy && asked.client_id == client.client_id && asked.redirect_uri == redirect_uri;
+    if !fits || !verifies(verifier, &asked.code_challenge) {
         return Err(OAuthError::InvalidGrant("client, redirect URI or verifier do not fit the code"));
+    }
+    // RFC 9449 §10
+    if asked.dpop_jkt.is_some() && asked.dpop_jkt != *jkt {
+        return Err(OAuthError::InvalidDpopProof("the code is bound to another key"));
     }
     if let Some(Spent::Grant(id)) = spent {
         replayed(app, client, id).await?;
@@ -92,8 +130,7 @@ async fn by_code(app: &App, client: &Client, form: &Parameters) -> Result<Answer
         }
         return Err(OAuthError::InvalidGrant("code used before"));
     }
-    let grant = grant_of(app, id, &code).await?;
-    issue_new(app, client, grant, Some(code.epoch)).await
+    of_code(app, client, id, &code).await
 }
 
 /// RFC 6749 §4.1.2.
@@ -104,30 +141,38 @@ async fn replayed(app: &App, client: &Client, grant: TokenId) -> Result<(), OAut
     Ok(())
 }
 
-async fn grant_of(app: &App, id: TokenId, code: &Code) -> Result<Grant, OAuthError> {
+async fn of_code(app: &App, client: &Client, id: TokenId, code: &Code) -> Result<Issuing, OAuthError> {
     let now = app.now();
     let session =
         session::load(app.store(), code.sid).await?.ok_or(OAuthError::InvalidGrant("signed out meanwhile"))?;
     let request = &code.request;
     let offline = request.scope.split(' ').any(|scope| scope == "offline_access");
     let end = now + app.config.tokens.grant_seconds;
+    if client.backchannel_logout_uri.is_some() {
+        let life = Duration::from_secs(session.end.saturating_sub(now) + 1);
+        signed_in_at::add(app.store(), code.sid, &client.client_id, life).await?;
+    }
     let facts = Facts {
         client_id: request.client_id.clone(),
         sub: code.sub.clone(),
         sid: (!offline).then_some(code.sid),
+        given_in: offline.then_some(code.sid),
+        parent: None,
         scope: request.scope.clone(),
         aud: request.aud.clone(),
         auth_time: Some(session.facts.auth_time),
         acr: Some(session.facts.acr.clone()),
         amr: session.facts.amr.clone(),
         nonce: request.nonce.clone(),
+        act: None,
+        jkt: None,
         created: now,
         end: if offline { end } else { end.min(session.end) },
     };
-    Ok(Grant::new(id, facts, session.profile))
+    Ok(Issuing { id, facts, profile: session.profile, epoch: Some(code.epoch), refreshable: true })
 }
 
-async fn by_credentials(app: &App, client: &Client, form: &Parameters) -> Result<Answer, OAuthError> {
+fn by_credentials(app: &App, Request { client, form, .. }: &Request<'_>) -> Result<Issuing, OAuthError> {
     let scope = client.scope_for(form.get("scope")).ok_or(OAuthError::InvalidScope)?;
     let aud = audiences(client, form)?;
     let now = app.now();
@@ -136,17 +181,21 @@ async fn by_credentials(app: &App, client: &Client, form: &Parameters) -> Result
         // RFC 9068 §2.2: no person is behind it.
         sub: client.client_id.clone(),
         sid: None,
+        given_in: None,
+        parent: None,
         scope,
         aud,
         auth_time: None,
         acr: None,
         amr: Vec::new(),
         nonce: None,
+        act: None,
+        jkt: None,
         created: now,
         end: now + app.config.tokens.access_seconds,
     };
     let id = app.random.with(TokenId::generate);
-    issue_new(app, client, Grant::new(id, facts, Profile::default()), None).await
+    Ok(Issuing { id, facts, profile: Profile::default(), epoch: None, refreshable: false })
 }
 
 /// `resource` (RFC 8707) or `audience`; all that the client may have if neither is given.
@@ -156,106 +205,60 @@ pub fn audiences(client: &Client, form: &Parameters) -> Result<Vec<String>, OAut
     client.audiences_for(&asked).ok_or(OAuthError::InvalidTarget)
 }
 
-async fn issue_new(app: &App, client: &Client, mut grant: Grant, epoch: Option<u64>) -> Result<Answer, OAuthError> {
+async fn issue(app: &App, request: &Request<'_>, issuing: Issuing) -> Result<Answer, OAuthError> {
+    let client = &request.client;
     let now = app.now();
-    let access = add_access(app, &mut grant, None, now);
-    let for_person = epoch.is_some();
+    let Issuing { id, facts, profile, epoch, refreshable } = issuing;
+    let mut grant = Grant::new(id, facts, profile);
+    let access = add_access(app, &mut grant, None, request.jkt.clone(), now);
     let refresh =
-        (for_person && client.allows(GrantType::RefreshToken)).then(|| new_token(app, TokenKind::Refresh, grant.id));
+        (refreshable && client.allows(GrantType::RefreshToken)).then(|| new_token(app, TokenKind::Refresh, id));
     if let Some(token) = &refresh {
         grant.refresh = Some(Refresh { current: vec![token.secret_hash().into()], ..Refresh::default() });
+        // A confidential client's secret binds its refresh tokens already.
+        grant.facts.jkt = request.jkt.clone().filter(|_| client.is_public());
     }
     grant::create(app.store(), &grant, epoch, now).await?;
     crate::audit::record("grant.issued", &client.client_id, &grant.facts.sub, grant.id);
-    let nonce = grant.facts.nonce.clone();
-    respond(app, &grant, &Issued { access: &access, refresh: refresh.as_ref(), scope: None, nonce }, now)
-}
-
-async fn by_refresh(app: &App, client: &Client, form: &Parameters) -> Result<Answer, OAuthError> {
-    let unknown = || OAuthError::InvalidGrant("unknown, expired or revoked refresh token");
-    let text =
-        form.get("refresh_token").ok_or_else(|| OAuthError::InvalidRequest("refresh_token is missing".to_owned()))?;
-    let token = OpaqueToken::parse(text.as_bytes()).map_err(|_| unknown())?;
-    if token.kind() != TokenKind::Refresh {
-        return Err(unknown());
-    }
-    let hash = StoredHash::from(token.secret_hash());
-    for _ in 0..TRIES {
-        let now = app.now();
-        let grant = grant::load(app.store(), token.id()).await?;
-        let mut grant = grant.filter(|grant| now < grant.facts.end).ok_or_else(unknown)?;
-        if grant.facts.client_id != client.client_id {
-            return Err(unknown());
-        }
-        let refresh = grant.refresh.take().ok_or_else(unknown)?;
-        let judged = refresh.judge(&hash, now);
-        match judged {
-            Presented::Current | Presented::Repeated => {}
-            Presented::Unknown => return Err(unknown()),
-            Presented::Reused => {
-                crate::audit::record("refresh.reused", &client.client_id, &grant.facts.sub, "the grant is revoked");
-                crate::revoke::record(app, grant.id).await?;
-                return Err(unknown());
-            }
-        }
-        let scope = narrowed(&grant.facts.scope, form.get("scope"))?;
-        let next = new_token(app, TokenKind::Refresh, grant.id);
-        let grace = app.config.tokens.refresh_grace_seconds;
-        grant.refresh = Some(refresh.rotated(judged, next.secret_hash().into(), now, grace));
-        let access = add_access(app, &mut grant, scope.clone(), now);
-        match grant::save_tokens(app.store(), &grant, now).await? {
-            Updated::Yes => {
-                let issued = Issued { access: &access, refresh: Some(&next), scope, nonce: None };
-                return respond(app, &grant, &issued, now);
-            }
-            Updated::Missing => return Err(unknown()),
-            Updated::Conflict => {}
-        }
-    }
-    Err(OAuthError::Unavailable("the grant is refreshed by many at once".to_owned()))
-}
-
-/// RFC 6749 §6: no more than was granted.
-fn narrowed(granted: &str, asked: Option<&str>) -> Result<Option<String>, OAuthError> {
-    let Some(asked) = asked else { return Ok(None) };
-    let within = asked.split(' ').all(|one| !one.is_empty() && granted.split(' ').any(|scope| scope == one));
-    if within { Ok(Some(asked.to_owned())) } else { Err(OAuthError::InvalidScope) }
+    let nonce = grant.facts.nonce.as_deref();
+    respond(app, &grant, &Issued { access: &access, refresh: refresh.as_ref(), nonce }, now)
 }
 
 fn new_token(app: &App, kind: TokenKind, id: TokenId) -> OpaqueToken {
     app.random.with(|rng| OpaqueToken::with_id(kind, id, rng))
 }
 
-fn add_access(app: &App, grant: &mut Grant, scope: Option<String>, now: u64) -> OpaqueToken {
+fn add_access(app: &App, grant: &mut Grant, scope: Option<String>, jkt: Option<String>, now: u64) -> OpaqueToken {
     let token = new_token(app, TokenKind::Access, grant.id);
     let exp = (now + app.config.tokens.access_seconds).min(grant.facts.end);
-    grant.add_access(Access { hash: token.secret_hash().into(), iat: now, exp, scope }, now);
+    grant.add_access(Access { hash: token.secret_hash().into(), iat: now, exp, scope, jkt }, now);
     token
 }
 
+/// The tokens of an answer; the access token is the grant's newest.
 struct Issued<'a> {
     access: &'a OpaqueToken,
     refresh: Option<&'a OpaqueToken>,
-    /// Where it is less than the grant's.
-    scope: Option<String>,
-    nonce: Option<String>,
+    nonce: Option<&'a str>,
 }
 
 fn respond(app: &App, grant: &Grant, issued: &Issued<'_>, now: u64) -> Result<Answer, OAuthError> {
-    let exp = grant.access.last().map_or(now, |access| access.exp);
-    let scope = issued.scope.clone().unwrap_or_else(|| grant.facts.scope.clone());
-    let openid = grant.facts.auth_time.is_some() && scope.split(' ').any(|scope| scope == "openid");
+    let newest = grant.access.last();
+    let scope = newest.and_then(|access| access.scope.clone()).unwrap_or_else(|| grant.facts.scope.clone());
+    // An exchanged token is for calling somebody, not for knowing who signed in.
+    let openid =
+        grant.facts.auth_time.is_some() && grant.facts.act.is_none() && scope.split(' ').any(|scope| scope == "openid");
     let id_token = if openid {
-        let nonce = issued.nonce.as_deref();
-        let occasion = Occasion { access_token: issued.access.expose(), scope: &scope, nonce, now };
+        let occasion = Occasion { access_token: issued.access.expose(), scope: &scope, nonce: issued.nonce, now };
         Some(id_token::mint(app, grant, &occasion)?)
     } else {
         None
     };
     Ok(Answer {
         access_token: issued.access.expose().to_owned(),
-        token_type: "Bearer",
-        expires_in: exp.saturating_sub(now),
+        issued_token_type: None,
+        token_type: if newest.is_some_and(|access| access.jkt.is_some()) { "DPoP" } else { "Bearer" },
+        expires_in: newest.map_or(now, |access| access.exp).saturating_sub(now),
         scope,
         refresh_token: issued.refresh.map(|token| token.expose().to_owned()),
         id_token,

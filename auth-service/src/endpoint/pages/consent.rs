@@ -50,13 +50,12 @@ pub async fn get(
     let Some(session) = browser.session(&app).await? else {
         return sign_in::begin(&app, browser, Goal::Authorize(Box::new(request))).await;
     };
-    let permissions = request.scope.split(' ').filter(|scope| !scope.is_empty()).map(|scope| describe(&app, scope));
     let host = url::Url::parse(&request.redirect_uri).ok().and_then(|url| url.host_str().map(str::to_owned));
     let template = ConsentPage {
         frame: Frame::of(&app),
         application: display_name(&app, &request).await?.to_string(),
         username: session.profile.username.unwrap_or_default(),
-        permissions: permissions.collect(),
+        permissions: permissions(&app, &request.scope),
         host: host.unwrap_or_else(|| "an application on this device".to_owned()),
         csrf: browser.form_token(&id),
         flow: id,
@@ -89,6 +88,11 @@ pub async fn post(
     // It has been asked for. Whoever signed in otherwise meanwhile is judged again.
     request.prompt.consent = false;
     proceed(&app, browser, request, Some(session), true).await
+}
+
+/// What a scope allows, a sentence for each part.
+pub fn permissions(app: &App, scope: &str) -> Vec<String> {
+    scope.split(' ').filter(|scope| !scope.is_empty()).map(|scope| describe(app, scope)).collect()
 }
 
 pub fn describe(app: &App, scope: &str) -> String {

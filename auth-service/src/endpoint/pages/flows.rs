@@ -78,7 +78,7 @@ pub async fn demand(app: &App, goal: &Goal, groups: &[String]) -> Result<Demand,
     let mfa = by_group(app, groups);
     match goal {
         Goal::Authorize(request) => demand_of(app, request, groups).await,
-        Goal::Account => Ok(Demand { mfa, ..Demand::default() }),
+        Goal::Account | Goal::Device { .. } => Ok(Demand { mfa, ..Demand::default() }),
         Goal::Settings(_) => Ok(Demand { mfa, max_age: Some(app.config.factors.recent_seconds), anew: false }),
     }
 }

@@ -81,7 +81,7 @@ pub async fn get(
         Goal::Authorize(request) => request.login_hint.clone(),
         // Whoever is to prove it again need not say who it is.
         Goal::Settings(_) => browser.session(&app).await?.and_then(|session| session.profile.username),
-        Goal::Account => None,
+        Goal::Account | Goal::Device { .. } => None,
     };
     let notice = done.map(|_| "Your password has been set. Sign in with it.");
     show(&app, browser, (&id, &goal), username.unwrap_or_default(), StatusCode::OK, Message { notice, problem: None })

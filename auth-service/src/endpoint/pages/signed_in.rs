@@ -6,6 +6,7 @@ use axum::response::Response;
 use cloakroom_protocol::token::{OpaqueToken, TokenId, TokenKind};
 
 use super::browser::Browser;
+use super::device::page_for;
 use super::error::PageError;
 use super::redirect;
 use crate::app::App;
@@ -16,6 +17,7 @@ use crate::record::device::{self, Device};
 use crate::record::flow::{Entered, Goal};
 use crate::record::hash::StoredHash;
 use crate::record::session::{self, Facts, Session};
+use crate::record::signed_in_at;
 use crate::record::user::User;
 
 /// Signs the person in with what was proved. A session of its own for every sign-in and every step up: an id from before is worth nothing
@@ -48,6 +50,7 @@ pub async fn go_on(app: &App, browser: Browser, goal: Goal, session: Session) ->
         Goal::Authorize(request) => proceed(app, browser, *request, Some(session), true).await,
         Goal::Account => Ok(browser.answer(redirect("/account"))),
         Goal::Settings(page) => Ok(browser.answer(redirect(page.path()))),
+        Goal::Device { user_code } => Ok(browser.answer(redirect(&page_for(user_code.as_ref())))),
     }
 }
 
@@ -95,6 +98,8 @@ async fn replace(app: &App, before: Option<Session>, session: &Session) -> Resul
     let Some(before) = before else { return Ok(()) };
     if before.facts.sub == session.facts.sub {
         session::inherit(app.store(), before.id, session.id).await?;
+        let life = Duration::from_secs(session.end.saturating_sub(app.now()) + 1);
+        signed_in_at::inherit(app.store(), before.id, session.id, life).await?;
     }
     crate::revoke::record(app, before.id).await?;
     Ok(())
