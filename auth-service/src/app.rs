@@ -43,6 +43,10 @@ impl App {
         self.store.as_ref()
     }
 
+    pub fn count_sidecars(&self) {
+        self.metrics.sidecars.set(i64::try_from(self.hub.sidecars.connected()).unwrap_or(i64::MAX));
+    }
+
     /// Unix seconds.
     pub fn now(&self) -> u64 {
         self.clock.seconds()

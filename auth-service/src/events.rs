@@ -1,27 +1,31 @@
 //! The event stream of one replica: read once from the store, passed on to every connected sidecar.
 
+pub mod coverage;
+pub mod interest;
+pub mod passed;
 pub mod receipt;
 pub mod sidecars;
+pub mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cloakroom_protocol::events::{Event, HEARTBEAT_SECONDS, Heartbeat};
-use tokio::sync::{broadcast, watch};
+use cloakroom_protocol::interest::Key;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::registry::Registry;
 use crate::store::{Backlog, EventId, Store, StoreError, StreamEntry};
+use passed::Passed;
 use sidecars::Sidecars;
-
-/// Signals a slow connection may lag behind before it is told to start over.
-const BUFFER: usize = 4096;
+use streams::Streams;
 
 /// Pause after the store failed to answer.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// What every connection is told.
+/// What a connection is told.
 #[derive(Clone, Debug)]
 pub enum Signal {
     Entry(Arc<StreamEntry>),
@@ -37,7 +41,8 @@ pub enum Signal {
 
 pub struct Hub {
     pub sidecars: Sidecars,
-    signals: broadcast::Sender<Signal>,
+    pub streams: Streams,
+    pub passed: Passed,
     /// When the store last answered the reader, Unix milliseconds; 0: not yet.
     touched: watch::Sender<u64>,
     keys_changed: watch::Sender<u64>,
@@ -47,14 +52,11 @@ impl Hub {
     pub fn new() -> Self {
         Self {
             sidecars: Sidecars::default(),
-            signals: broadcast::Sender::new(BUFFER),
+            streams: Streams::default(),
+            passed: Passed::default(),
             touched: watch::Sender::new(0),
             keys_changed: watch::Sender::new(0),
         }
-    }
-
-    pub fn subscribe(&self) -> broadcast::Receiver<Signal> {
-        self.signals.subscribe()
     }
 
     /// Changes whenever a `keys` event passes.
@@ -95,7 +97,7 @@ impl Hub {
                     silent = false;
                     self.touched.send_replace(at);
                     next_beat = Instant::now() + Duration::from_secs(HEARTBEAT_SECONDS);
-                    self.send(Signal::Heartbeat { at, last });
+                    self.streams.tell_all(&Signal::Heartbeat { at, last });
                 }
                 Err(error) => {
                     if !silent {
@@ -122,6 +124,7 @@ impl Hub {
             registry.reload(store).await?;
             *position = Some(tail);
             *sure = true;
+            self.sidecars.passed(tail);
             return Ok(tail);
         };
         let entries = if *sure {
@@ -135,7 +138,7 @@ impl Hub {
                 Backlog::Gap { .. } => {
                     let tail = store.tail().await?;
                     registry.reload(store).await?;
-                    self.send(Signal::Reset { tail });
+                    self.pass_gap(last, tail);
                     tracing::warn!(%last, %tail, "the event stream has a gap; sidecars drop their caches");
                     *position = Some(tail);
                     *sure = true;
@@ -158,14 +161,38 @@ impl Hub {
             reached = entry.id;
             // Moved with each entry, so that an error above does not send an entry twice.
             *position = Some(reached);
-            self.send(Signal::Entry(Arc::new(entry)));
+            self.pass(entry);
         }
         Ok(reached)
     }
 
-    fn send(&self, signal: Signal) {
-        // An error says that nobody is connected.
-        let _ = self.signals.send(signal);
+    /// To whom it concerns.
+    ///
+    /// Order matters: what has passed is written down before any stream is left out, and a receipt sees the position move only after it
+    /// sees who owes an answer.
+    pub fn pass(&self, entry: StreamEntry) {
+        let (id, parsed) = (entry.id, Event::parse(&entry.entry.name, &entry.entry.data));
+        if is_for_sidecars(&entry) {
+            let entry = Arc::new(entry);
+            let revokes = entry.entry.name == "revoked";
+            // What cannot be read may concern anybody, and who gets it will say so.
+            let about = parsed.as_ref().ok().and_then(Key::of_event);
+            if let Ok(event) = parsed {
+                self.passed.push(event);
+            }
+            self.streams.tell(about, &Signal::Entry(entry), |sidecar| {
+                if revokes {
+                    self.sidecars.owes(sidecar, id);
+                }
+            });
+        }
+        self.sidecars.passed(id);
+    }
+
+    fn pass_gap(&self, last: EventId, tail: EventId) {
+        self.passed.forget();
+        self.streams.tell(None, &Signal::Reset { tail }, |sidecar| self.sidecars.owes(sidecar, last.next().min(tail)));
+        self.sidecars.passed(tail);
     }
 }
 

@@ -84,6 +84,7 @@ pub fn internal(app: Shared) -> Router {
         .route(paths::INTROSPECT, post(internal::introspect::introspect))
         .route(paths::EVENTS, get(internal::events::events))
         .route(paths::ACKNOWLEDGE, post(internal::acknowledge::acknowledge))
+        .route(paths::INTEREST, post(internal::interest::declare))
         .route(paths::REVOKE, post(internal::revoke::revoke))
         .route(paths::SESSION, post(internal::session::patch))
         .route(paths::USAGE, post(internal::usage::report))

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 pub const INTROSPECT: &str = "/internal/v1/introspect";
 pub const EVENTS: &str = "/internal/v1/events";
 pub const ACKNOWLEDGE: &str = "/internal/v1/events/ack";
+pub const INTEREST: &str = "/internal/v1/events/interest";
 pub const REVOKE: &str = "/internal/v1/revoke";
 pub const SESSION: &str = "/internal/v1/session";
 pub const USAGE: &str = "/internal/v1/usage";

@@ -3,6 +3,7 @@
 pub mod acr;
 pub mod events;
 pub mod injected;
+pub mod interest;
 pub mod internal_api;
 pub mod introspection;
 pub mod path_pattern;

@@ -29,6 +29,8 @@ pub struct SidecarConfig {
     /// In order of preference; never empty.
     pub token_sources: Vec<TokenSource>,
     pub unauthenticated: Unauthenticated,
+    #[serde(default, skip_serializing_if = "Preflight::is_default")]
+    pub preflight: Preflight,
     /// Keys of the session's data that the app may write.
     pub writable: Vec<String>,
     pub jwt: Jwt,
@@ -81,6 +83,22 @@ pub enum Unauthenticated {
     Auto,
     Redirect,
     Deny,
+}
+
+/// What a CORS preflight gets, which browsers send without credentials (Fetch §4.8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Preflight {
+    /// What any other request of its path and method gets.
+    #[default]
+    AsRules,
+    /// The app answers it, where no rule denies everything. It reaches the app as a question and nothing else.
+    Pass,
+}
+
+impl Preflight {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

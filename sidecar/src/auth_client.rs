@@ -58,6 +58,8 @@ pub struct AuthClient {
     /// Newest event that took effect here and wants to be acknowledged.
     effective: watch::Sender<Option<String>>,
     last_event: Mutex<Option<String>>,
+    /// The open event stream is to be replaced.
+    abandoned: watch::Sender<()>,
     /// This pod, as the event stream and its receipts know it.
     sidecar: String,
 }
@@ -79,6 +81,8 @@ pub struct Status {
     pub stream_open: bool,
     pub last_event: Option<String>,
     pub lease_live: bool,
+    /// Only events about what is held here are sent.
+    pub narrowed: bool,
     pub entries: usize,
     pub bytes: usize,
 }
@@ -104,6 +108,7 @@ impl AuthClient {
             jwks: ArcSwapOption::empty(),
             effective: watch::Sender::new(None),
             last_event: Mutex::default(),
+            abandoned: watch::Sender::new(()),
             sidecar,
         });
         client.background(keeper);
@@ -184,6 +189,7 @@ impl AuthClient {
             stream_open: self.metrics.stream_open.get() == 1,
             last_event: lock(&self.last_event).clone(),
             lease_live: self.lease.is_live(Instant::now()),
+            narrowed: self.cache.is_narrowed(),
             entries,
             bytes,
         }

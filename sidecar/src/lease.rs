@@ -16,11 +16,13 @@ pub struct Lease {
     /// Least difference seen on this stream between our clock and a heartbeat's, milliseconds. A heartbeat that shows a greater one was
     /// under way for longer, and is worth as much less.
     least_delay: Mutex<Option<i64>>,
+    /// Of the last heartbeat, milliseconds.
+    excess: AtomicU64,
 }
 
 impl Lease {
     pub fn new(now: Instant) -> Self {
-        Self { epoch: now, until: AtomicU64::new(0), least_delay: Mutex::new(None) }
+        Self { epoch: now, until: AtomicU64::new(0), least_delay: Mutex::new(None), excess: AtomicU64::new(0) }
     }
 
     pub fn is_live(&self, now: Instant) -> bool {
@@ -35,6 +37,16 @@ impl Lease {
         }
     }
 
+    /// For how long it holds if no other heartbeat comes.
+    pub fn left(&self, now: Instant) -> Duration {
+        Duration::from_millis(self.until.load(Ordering::Acquire).saturating_sub(self.millis(now)))
+    }
+
+    /// By how much the last heartbeat was later than the fastest of its stream.
+    pub fn lag(&self) -> Duration {
+        Duration::from_millis(self.excess.load(Ordering::Relaxed))
+    }
+
     /// A new stream may come from another replica with a clock of its own.
     pub fn stream_opened(&self) {
         *lock(&self.least_delay) = None;
@@ -46,6 +58,7 @@ impl Lease {
         let delay = received.saturating_sub(i64::try_from(heartbeat.at).unwrap_or(i64::MAX));
         let mut least = lock(&self.least_delay);
         let excess = delay.saturating_sub(least.unwrap_or(delay)).max(0).unsigned_abs();
+        self.excess.store(excess, Ordering::Relaxed);
         *least = Some(least.map_or(delay, |least| least.min(delay)));
         let until = (self.millis(now) + millis(LEASE)).saturating_sub(excess);
         self.until.fetch_max(until, Ordering::AcqRel);

@@ -1,8 +1,11 @@
 //! What is counted, and how Prometheus reads it (text exposition format 0.0.4).
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
+
+use cloakroom_protocol::sidecar_config::{Match, Rule};
 
 /// One per process, shared by every worker.
 #[derive(Default)]
@@ -28,8 +31,14 @@ pub struct Metrics {
     pub events: ByLabel<EventKind, { EventKind::ALL.len() }>,
     /// 1 while the event stream is open.
     pub stream_open: Gauge,
+    /// 1 while only events about what is held here are sent.
+    pub stream_narrowed: Gauge,
     /// 1 while cached answers hold without being asked for again.
     pub lease_live: Gauge,
+    /// How much longer they do if no heartbeat comes, milliseconds.
+    pub lease_left: Gauge,
+    /// By how much the last heartbeat was later than the fastest of its stream, milliseconds.
+    pub stream_lag: Gauge,
     pub connects: Counter,
     pub connect_failures: Counter,
     pub config_loads: Counter,
@@ -80,12 +89,73 @@ impl Metrics {
             ("cloakroom_cache_entries", "Cached identities.", &self.cache_entries),
             ("cloakroom_cache_bytes", "What they hold, about.", &self.cache_bytes),
             ("cloakroom_event_stream_open", "1 while events arrive.", &self.stream_open),
+            (
+                "cloakroom_event_stream_narrowed",
+                "1 while only what concerns this sidecar is sent.",
+                &self.stream_narrowed,
+            ),
             ("cloakroom_lease_live", "1 while cached answers hold.", &self.lease_live),
         ] {
             head(&mut out, name, help, "gauge");
             sample(&mut out, name, gauge.get());
         }
+        for (name, help, gauge) in [
+            ("cloakroom_lease_seconds", "For how long cached answers hold without a heartbeat.", &self.lease_left),
+            ("cloakroom_event_stream_lag_seconds", "By how much the last heartbeat was late.", &self.stream_lag),
+        ] {
+            head(&mut out, name, help, "gauge");
+            sample(&mut out, name, seconds(u64::try_from(gauge.get()).unwrap_or_default() * 1000));
+        }
         out
+    }
+}
+
+/// One rule's requests.
+pub struct Route {
+    /// What the rule matches, as the policy says it; never anything of a request.
+    pub label: String,
+    pub requests: ByLabel<Outcome, { Outcome::ALL.len() }>,
+}
+
+/// One for each rule, and one for what no rule is about.
+pub fn routes(rules: &[Rule]) -> Vec<Arc<Route>> {
+    let mut labels: Vec<String> = Vec::new();
+    for label in rules.iter().map(|rule| route_label(&rule.matches)).chain(["no rule".to_owned()]) {
+        let same = labels.iter().filter(|other| **other == label || other.starts_with(&format!("{label} #"))).count();
+        labels.push(if same == 0 { label } else { format!("{label} #{}", same + 1) });
+    }
+    labels.into_iter().map(|label| Arc::new(Route { label, requests: ByLabel::default() })).collect()
+}
+
+/// `GET,HEAD /admin/** | /orders/{id}`
+fn route_label(matches: &[Match]) -> String {
+    let one = |wanted: &Match| {
+        let path = wanted.path.as_ref().map(ToString::to_string);
+        let parts = [(!wanted.methods.is_empty()).then(|| wanted.methods.join(",")), path];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    };
+    let mut label = matches.iter().map(one).collect::<Vec<_>>().join(" | ");
+    if let Some((end, _)) = label.char_indices().nth(MOST_OF_A_LABEL) {
+        label.truncate(end);
+        label.push('…');
+    }
+    label
+}
+
+const MOST_OF_A_LABEL: usize = 120;
+
+/// What was counted by rule; what never happened is left out.
+pub fn render_routes(routes: &[Arc<Route>], out: &mut String) {
+    let name = "cloakroom_route_requests_total";
+    head(out, name, "Requests by the rule they matched and what became of them.", "counter");
+    for route in routes {
+        let label = route.label.replace('\\', "\\\\").replace('"', "\\\"");
+        for (outcome, text) in Outcome::values() {
+            let count = route.requests.of(*outcome).get();
+            if count > 0 {
+                let _ = writeln!(out, "{name}{{route=\"{label}\",outcome=\"{text}\"}} {count}");
+            }
+        }
     }
 }
 
@@ -279,6 +349,46 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains("cloakroom_requests_total{outcome=\"upstream_failed\"} 1\n"), "{text}");
         assert!(text.contains("cloakroom_requests_total{outcome=\"authenticated\"} 0\n"));
+    }
+
+    fn rule(matches: &[(&str, &[&str])]) -> Rule {
+        let matches = matches.iter().map(|(path, methods)| {
+            let path = (!path.is_empty()).then(|| path.parse().unwrap());
+            Match { path, methods: methods.iter().map(ToString::to_string).collect() }
+        });
+        let (access, require) = Default::default();
+        Rule { matches: matches.collect(), access, require, unauthenticated: None, outage: None }
+    }
+
+    #[test]
+    fn routes_are_named_by_their_rules_and_no_two_alike() {
+        let rules = [
+            rule(&[("/admin/**", &["GET", "HEAD"]), ("/orders/{id}", &[])]),
+            rule(&[("", &["TRACE"])]),
+            rule(&[("/a", &[])]),
+            rule(&[("/a", &[])]),
+            rule(&[("/a", &[])]),
+        ];
+        let routes = routes(&rules);
+        let labels: Vec<&str> = routes.iter().map(|route| route.label.as_str()).collect();
+        assert_eq!(labels, ["GET,HEAD /admin/** | /orders/{id}", "TRACE", "/a", "/a #2", "/a #3", "no rule"]);
+        routes[0].requests.of(Outcome::Forbidden).inc();
+        let mut text = String::new();
+        render_routes(&routes, &mut text);
+        let sample =
+            "cloakroom_route_requests_total{route=\"GET,HEAD /admin/** | /orders/{id}\",outcome=\"forbidden\"} 1\n";
+        assert!(text.ends_with(sample) && text.matches('\n').count() == 3, "{text}");
+    }
+
+    /// docs/metrics.md explains every one of them.
+    #[test]
+    fn every_metric_is_documented() {
+        let mut text = Metrics::default().render();
+        render_routes(&[], &mut text);
+        let page = include_str!("../../docs/metrics.md");
+        for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+            assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/metrics.md");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Reading takes one lock of sixteen for a few nanoseconds. Everything that writes goes through [`Index`].
 
+pub mod coverage;
 pub mod index;
 pub mod recent;
 pub mod refused;
@@ -20,8 +21,10 @@ use tokio::time::Instant;
 
 use crate::config::JwtHeader;
 use crate::identity::{Identity, InvalidJwt};
+use coverage::{Declaration, Stream, Tag, Uncovered};
 use index::Index;
-pub use recent::{Overtaken, Position};
+pub use recent::Overtaken;
+use recent::Position;
 use refused::Refused;
 
 const SHARDS: usize = 16;
@@ -61,6 +64,22 @@ pub struct Fresh {
     pub jwt_left: Duration,
     /// Bytes of the answer.
     pub size: usize,
+    /// The event stream that tells of changes to it, as the auth service says.
+    pub stream: Option<String>,
+}
+
+/// When and under which event stream something is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    began: Position,
+    tag: Option<Tag>,
+}
+
+impl Question {
+    /// What the auth service is told of it.
+    pub fn stream(&self) -> Option<String> {
+        self.tag.as_ref().map(|Tag { stream, generation }| format!("{stream}.{generation}"))
+    }
 }
 
 struct Entry {
@@ -135,24 +154,71 @@ impl TokenCache {
     }
 
     /// To be taken before a question is sent: what happens after it may have overtaken the answer.
-    pub fn position(&self) -> Position {
-        lock(&self.index).recent.position()
+    pub fn question(&self) -> Question {
+        let mut index = lock(&self.index);
+        Question { began: index.recent.position(), tag: index.coverage.tag() }
     }
 
     /// Lets an answer in, unless something overtook it.
     pub fn admit(
         &self,
         fingerprint: Fingerprint,
-        began: Position,
+        question: &Question,
         fresh: Fresh,
         header: &JwtHeader,
         now: Instant,
     ) -> Result<Arc<Identity>, NotAdmitted> {
         let mut index = lock(&self.index);
-        match index.recent.check(began, &fresh.active) {
+        let current = match index.recent.check(question.began, &fresh.active) {
+            Err(Overtaken::Revoked) => Err(Overtaken::Revoked),
+            current => {
+                let covered = index.coverage.check(question.tag.as_ref(), fresh.stream.as_deref());
+                covered.map_err(|Uncovered| Overtaken::Uncovered).and(current)
+            }
+        };
+        match current {
             Ok(()) => Ok(self.insert(&mut index, fingerprint, fresh, header, now)?),
             Err(overtaken) => Err(NotAdmitted::Overtaken(overtaken, Box::new(fresh))),
         }
+    }
+
+    /// An event stream begins; `name` is what the auth service calls it.
+    pub fn stream_opened(&self, name: Option<Arc<str>>, now: Instant) -> Stream {
+        let index = &mut *lock(&self.index);
+        index.coverage.opened(name, &mut index.recent, now)
+    }
+
+    pub fn stream_ended(&self, stream: Stream) {
+        let index = &mut *lock(&self.index);
+        index.coverage.ended(stream, &mut index.recent);
+    }
+
+    /// It does not tell all that must be heard: another must be opened, which begins where this one is now. `false`: there is none.
+    pub fn abandon_stream(&self) -> bool {
+        let index = &mut *lock(&self.index);
+        index.coverage.abandon(&mut index.recent)
+    }
+
+    /// Whether what this stream says still counts.
+    pub fn is_current(&self, stream: Stream) -> bool {
+        lock(&self.index).coverage.is_current(stream)
+    }
+
+    pub fn is_narrowed(&self) -> bool {
+        lock(&self.index).coverage.is_narrowed()
+    }
+
+    /// What is held, if it is time to tell the auth service.
+    pub fn declare(&self, now: Instant) -> Option<Declaration> {
+        lock(&self.index).declare(now)
+    }
+
+    pub fn declaration_refused(&self, declaration: &Declaration) {
+        lock(&self.index).coverage.refused(declaration);
+    }
+
+    pub fn declaration_unanswered(&self, declaration: &Declaration, now: Instant) {
+        lock(&self.index).coverage.unanswered(declaration, now);
     }
 
     /// An identity for this one request, when changes overtake every answer.
@@ -272,7 +338,7 @@ impl TokenCache {
         header: &JwtHeader,
         now: Instant,
     ) -> Result<Arc<Identity>, InvalidJwt> {
-        let Fresh { active, asked, token_left, jwt_left, size } = fresh;
+        let Fresh { active, asked, token_left, jwt_left, size, stream: _ } = fresh;
         let life = index.life(fingerprint, &active, now + token_left);
         let identity = Arc::new(Identity::new(active, header, life)?);
         let millis = self.millis(now);

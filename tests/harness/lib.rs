@@ -7,6 +7,7 @@ pub mod local;
 pub mod python;
 pub mod raw;
 pub mod redis;
+pub mod service;
 
 /// An opaque token of any kind, wherever it hides in a text.
 pub fn opaque_token_in(text: &str) -> Option<&str> {

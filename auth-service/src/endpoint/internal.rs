@@ -2,6 +2,7 @@
 
 pub mod acknowledge;
 pub mod events;
+pub mod interest;
 pub mod introspect;
 pub mod jwks;
 pub mod par;

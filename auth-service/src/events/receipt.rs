@@ -15,20 +15,25 @@ use crate::store::{EventId, Store, StoreError, from_json, to_json};
 const MARK_AGE: Duration = Duration::from_secs(LEASE_SECONDS + 1);
 /// Acknowledgements that arrive together are published together.
 const GATHER: Duration = Duration::from_millis(10);
+/// How often acknowledgements are looked for that reached another replica.
+const STRAYS: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(25);
 
 /// Publishes this replica's mark soon after each change; with each heartbeat it is published anyway.
 pub async fn publish_changes(hub: &Hub, store: &dyn Store, replica: &str, clock: &Clock) {
+    let mut gathered = Instant::now();
     loop {
-        match tokio::time::timeout(Duration::from_secs(1), hub.sidecars.changed.notified()).await {
-            Ok(()) => {
-                tokio::time::sleep(GATHER).await;
-                if let Err(error) = publish_mark(hub, store, replica, clock).await {
-                    tracing::debug!(%error, "acknowledgements are published with the next heartbeat");
-                }
+        if tokio::time::timeout(STRAYS, hub.sidecars.changed.notified()).await.is_ok() {
+            tokio::time::sleep(GATHER).await;
+            if let Err(error) = publish_mark(hub, store, replica, clock).await {
+                tracing::debug!(%error, "acknowledgements are published with the next heartbeat");
             }
-            Err(_) if hub.sidecars.connected() > 0 => gather_strays(hub, store).await,
-            Err(_) => {}
+        }
+        if gathered.elapsed() >= STRAYS {
+            gathered = Instant::now();
+            if hub.sidecars.connected() > 0 {
+                gather_strays(hub, store).await;
+            }
         }
     }
 }

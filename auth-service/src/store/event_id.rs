@@ -16,6 +16,13 @@ pub struct EventId {
 #[error("an event id is <milliseconds>-<sequence>")]
 pub struct InvalidEventId;
 
+impl EventId {
+    /// No id is between.
+    pub fn next(self) -> Self {
+        Self { sequence: self.sequence.saturating_add(1), ..self }
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.millis, self.sequence)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cloakroom_auth_service::store::Store;
 use cloakroom_auth_service::store::memory::MemoryStore;
 use cloakroom_protocol::events::{Event, Revoked};
+use cloakroom_protocol::interest::STREAM_HEADER;
 use http::Method;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -13,16 +14,17 @@ use serde_json::json;
 
 use crate::harness::{Browser, Service, TestClock};
 
-const SHOP: &str = "https://shop.example.com";
+pub(crate) const SHOP: &str = "https://shop.example.com";
 
 /// Reads a stream as a sidecar does.
-struct Stream {
+pub(crate) struct Stream {
+    pub(crate) name: String,
     body: Incoming,
     rest: String,
 }
 
 impl Stream {
-    async fn open(service: &Service, sidecar: &str, last: Option<&str>) -> Self {
+    pub(crate) async fn open(service: &Service, sidecar: &str, last: Option<&str>) -> Self {
         let authorization = service.workload("shop");
         let mut headers = vec![("authorization", authorization.as_str())];
         headers.extend(last.map(|id| ("last-event-id", id)));
@@ -30,7 +32,8 @@ impl Stream {
         let response = service.open(Method::GET, &url, &headers, "").await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { body: response.into_body(), rest: String::new() }
+        let name = response.headers()[STREAM_HEADER].to_str().unwrap().to_owned();
+        Self { name, body: response.into_body(), rest: String::new() }
     }
 
     /// `None`: the stream has ended.
@@ -54,7 +57,7 @@ impl Stream {
     }
 
     /// The next event that is no heartbeat.
-    async fn next_event(&mut self) -> (String, Event) {
+    pub(crate) async fn next_event(&mut self) -> (String, Event) {
         loop {
             match self.next().await.expect("the stream goes on") {
                 (_, Event::Heartbeat(_)) => {}
@@ -64,18 +67,18 @@ impl Stream {
     }
 }
 
-async fn shop() -> Service {
+pub(crate) async fn shop() -> Service {
     let service = Service::start().await;
     prepare(&service).await;
     service
 }
 
-async fn prepare(service: &Service) {
+pub(crate) async fn prepare(service: &Service) {
     service.register_policy("shop/web", SHOP).await.expect(200);
     service.create_user("ann").await;
 }
 
-async fn revoke(service: &Service, token: &str, wait: u64) -> serde_json::Value {
+pub(crate) async fn revoke(service: &Service, token: &str, wait: u64) -> serde_json::Value {
     let path = format!("/internal/v1/revoke?wait={wait}");
     service
         .internal_json(Method::POST, &path, &service.workload("shop"), &json!({"token": token}))
@@ -84,7 +87,7 @@ async fn revoke(service: &Service, token: &str, wait: u64) -> serde_json::Value 
         .json()
 }
 
-async fn acknowledge(service: &Service, sidecar: &str, last: &str) {
+pub(crate) async fn acknowledge(service: &Service, sidecar: &str, last: &str) {
     let body = json!({"sidecar": sidecar, "last": last});
     service.internal_json(Method::POST, "/internal/v1/events/ack", &service.workload("shop"), &body).await.expect(204);
 }
@@ -207,11 +210,12 @@ async fn nobody_can_acknowledge_for_another_workload() {
     assert_eq!((receipt["connected"].as_u64(), receipt["acknowledged"].as_u64()), (Some(1), Some(0)));
 }
 
-#[tokio::test]
-async fn two_replicas_are_one_service() {
+/// Of one service.
+pub(crate) async fn replicas() -> [Service; 2] {
     let clock = TestClock::new();
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new(clock.clock()));
-    let directory = std::env::temp_dir().join(format!("cloakroom-replicas-{}", std::process::id()));
+    let directory =
+        std::env::temp_dir().join(format!("cloakroom-replicas-{}-{:p}", std::process::id(), Arc::as_ptr(&store)));
     std::fs::create_dir_all(&directory).unwrap();
     let file = directory.join("key");
     std::fs::write(&file, [7; 32]).unwrap();
@@ -222,6 +226,12 @@ async fn two_replicas_are_one_service() {
     one.running.ready().await;
     other.running.ready().await;
     std::fs::remove_dir_all(&directory).unwrap();
+    [one, other]
+}
+
+#[tokio::test]
+async fn two_replicas_are_one_service() {
+    let [one, other] = replicas().await;
     prepare(&one).await;
     let token = one.sign_in_at(&mut Browser::default(), "shop/web", SHOP, "ann").await;
     assert_eq!(other.introspect(&token, "shop/web").await["active"], true);

@@ -13,6 +13,7 @@ mod dpop;
 mod events;
 mod exchange;
 mod factors;
+mod interest;
 mod introspection;
 mod keys;
 mod oauth;

@@ -28,6 +28,7 @@ pub fn page(admin: &Admin) -> LocalResponse {
             status.trouble.map_or_else(|| status.connection.to_owned(), |why| format!("{}: {why}", status.connection)),
         ),
         ("Event stream open", yes(status.stream_open)),
+        ("Events received", if status.narrowed { "about what is held here" } else { "all" }.to_owned()),
         ("Last event", status.last_event.unwrap_or_else(|| "–".to_owned())),
         ("Cached answers hold without asking again", yes(status.lease_live)),
         ("Cached answers", format!("{}, about {} KiB", status.entries, status.bytes >> 10)),

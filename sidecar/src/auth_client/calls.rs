@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use cloakroom_protocol::interest::{Interest, STREAM_HEADER};
 use cloakroom_protocol::internal_api::{self, IntrospectForm, Problem};
 use cloakroom_protocol::introspection::Introspection;
 use cloakroom_protocol::revocation::{Acknowledgement, Receipt, RevokeRequest};
@@ -10,7 +11,7 @@ use cloakroom_protocol::session::{SessionPatch, UsageReport};
 use cloakroom_protocol::sign_in::{CodeExchange, PushedAuthorization, PushedAuthorizationAnswer, SignedIn};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use serde::Serialize;
@@ -26,6 +27,7 @@ use crate::{clock, log};
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long signing out waits for the other sidecars' receipts.
 const RECEIPT_WAIT: Duration = Duration::from_secs(1);
+pub const STREAM: HeaderName = HeaderName::from_static(STREAM_HEADER);
 /// A JWT with the session's data in it, and once more beside it.
 const MAX_ANSWER: usize = 256 << 10;
 
@@ -70,6 +72,8 @@ pub struct Answered<T> {
     pub server_time: u64,
     /// Bytes of the body.
     pub size: usize,
+    /// The event stream that tells of changes to it.
+    pub stream: Option<String>,
 }
 
 /// Whether a request may be sent a second time when its answer was lost.
@@ -81,6 +85,12 @@ enum Repeat {
     Unsent,
 }
 
+struct Whole {
+    body: Bytes,
+    server_time: u64,
+    stream: Option<String>,
+}
+
 struct Call {
     method: Method,
     path: &'static str,
@@ -88,6 +98,8 @@ struct Call {
     content_type: &'static str,
     accept: &'static str,
     last_event: Option<String>,
+    /// The event stream that is to tell of changes to the answer.
+    stream: Option<String>,
     body: Bytes,
     timeout: Duration,
     repeat: Repeat,
@@ -98,13 +110,19 @@ impl Calls {
         &self,
         policy: &Policy,
         form: &IntrospectForm,
+        stream: Option<String>,
     ) -> Result<Answered<Introspection>, CallError> {
-        self.json(policy, Call::form(internal_api::INTROSPECT, form, Repeat::Safe)?).await
+        self.json(policy, Call { stream, ..Call::form(internal_api::INTROSPECT, form, Repeat::Safe)? }).await
     }
 
     /// A lost answer is not asked for again: it would be a conflict with what it wrote itself.
-    pub async fn commit(&self, policy: &Policy, patch: &SessionPatch) -> Result<Answered<Introspection>, CallError> {
-        self.json(policy, Call::json(internal_api::SESSION, patch, Repeat::Unsent)?).await
+    pub async fn commit(
+        &self,
+        policy: &Policy,
+        patch: &SessionPatch,
+        stream: Option<String>,
+    ) -> Result<Answered<Introspection>, CallError> {
+        self.json(policy, Call { stream, ..Call::json(internal_api::SESSION, patch, Repeat::Unsent)? }).await
     }
 
     pub async fn revoke(&self, policy: &Policy, revoke: &RevokeRequest) -> Result<Receipt, CallError> {
@@ -135,6 +153,10 @@ impl Calls {
         self.whole(policy, &Call::json(internal_api::ACKNOWLEDGE, ack, Repeat::Safe)?).await.map(drop)
     }
 
+    pub async fn declare(&self, policy: &Policy, interest: &Interest) -> Result<(), CallError> {
+        self.whole(policy, &Call::json(internal_api::INTEREST, interest, Repeat::Safe)?).await.map(drop)
+    }
+
     /// The key set as it is served to apps; checked to be one.
     pub async fn jwks(&self, policy: &Policy) -> Result<Bytes, CallError> {
         #[derive(serde::Deserialize)]
@@ -143,7 +165,7 @@ impl Calls {
             _keys: Vec<serde_json::Map<String, serde_json::Value>>,
         }
         let call = Call::get(internal_api::JWKS);
-        let (body, _) = self.whole(policy, &call).await?;
+        let Whole { body, .. } = self.whole(policy, &call).await?;
         let KeySet { .. } = serde_json::from_slice(&body)?;
         Ok(body)
     }
@@ -173,19 +195,22 @@ impl Calls {
     }
 
     async fn json<T: DeserializeOwned>(&self, policy: &Policy, call: Call) -> Result<Answered<T>, CallError> {
-        let (body, server_time) = self.whole(policy, &call).await?;
-        Ok(Answered { value: serde_json::from_slice(&body)?, server_time, size: body.len() })
+        let Whole { body, server_time, stream } = self.whole(policy, &call).await?;
+        Ok(Answered { value: serde_json::from_slice(&body)?, server_time, size: body.len(), stream })
     }
 
-    async fn whole(&self, policy: &Policy, call: &Call) -> Result<(Bytes, u64), CallError> {
+    async fn whole(&self, policy: &Policy, call: &Call) -> Result<Whole, CallError> {
         let exchange = async {
             let (response, _) = self.send(policy, call).await?;
             if !response.status().is_success() {
                 return Err(self.refused(response).await);
             }
-            let date = response.headers().get(DATE).and_then(|date| clock::parse_http_date(date.to_str().ok()?));
+            let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+            let date = header(DATE).and_then(clock::parse_http_date);
+            let stream = header(STREAM).map(str::to_owned);
             let body = collect(response.into_body()).await?;
-            Ok((body, date.unwrap_or_else(|| clock::unix_now().as_secs())))
+            let server_time = date.unwrap_or_else(|| clock::unix_now().as_secs());
+            Ok(Whole { body, server_time, stream })
         };
         timeout(call.timeout, exchange).await.map_err(|_| CallError::Timeout)?
     }
@@ -209,6 +234,9 @@ impl Calls {
         }
         if let Some(last) = &call.last_event {
             headers.insert("last-event-id", HeaderValue::from_str(last).map_err(|_| wrong())?);
+        }
+        if let Some(stream) = &call.stream {
+            headers.insert(STREAM, HeaderValue::from_str(stream).map_err(|_| wrong())?);
         }
         Ok(request)
     }
@@ -277,6 +305,7 @@ impl Call {
             content_type: "",
             accept: "application/json",
             last_event: None,
+            stream: None,
             body: Bytes::new(),
             timeout: CALL_TIMEOUT,
             repeat: Repeat::Safe,

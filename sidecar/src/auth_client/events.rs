@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use cloakroom_protocol::events::{Event, InvalidEvent};
 use cloakroom_protocol::revocation::Acknowledgement;
+use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::calls::CallError;
+use super::calls::{CallError, STREAM};
 use super::sse::{Broken, Message, Parser};
 use super::{AuthClient, lock};
 use crate::lease::LEASE;
 use crate::log;
 use crate::metrics::EventKind;
+use crate::token_cache::coverage::Stream;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
@@ -38,6 +40,8 @@ enum StreamError {
     Late,
     #[error("the auth service ended it")]
     Ended,
+    #[error("questions are answered by another replica than has the stream")]
+    Abandoned,
     #[error("connection: {0}")]
     Http(#[from] hyper::Error),
     #[error(transparent)]
@@ -92,14 +96,22 @@ impl AuthClient {
             return Err(StreamError::ContentType);
         }
         log::info("event stream open", &[("after", &last.as_deref().unwrap_or("now"))]);
-        if last.is_none() {
+        let name = response.headers().get(STREAM).and_then(|name| name.to_str().ok()).map(Arc::from);
+        let afresh = last.is_none();
+        if afresh {
             // It begins now: of what was revoked before, nobody told us.
             self.cache.reset();
         }
+        let mut abandoned = self.abandoned.subscribe();
+        let stream = self.cache.stream_opened(name, Instant::now());
         self.lease.stream_opened();
         self.metrics.stream_open.set(1);
         self.refresh_jwks();
-        let ended = self.read(response.into_body(), last).await;
+        let ended = tokio::select! {
+            ended = self.read(response.into_body(), last, stream, afresh) => ended,
+            _ = abandoned.changed() => Err(StreamError::Abandoned),
+        };
+        self.cache.stream_ended(stream);
         if matches!(ended, Err(StreamError::Silent | StreamError::Late)) {
             // Whatever is wrong with this replica or the way to it, another may do better.
             self.calls.connection.is_worn(generation);
@@ -111,6 +123,8 @@ impl AuthClient {
         &self,
         mut body: Incoming,
         last: &mut Option<String>,
+        stream: Stream,
+        afresh: bool,
     ) -> Result<std::convert::Infallible, StreamError> {
         let (mut parser, mut messages) = (Parser::default(), Vec::new());
         let mut silent_until = Instant::now() + LEASE;
@@ -120,6 +134,14 @@ impl AuthClient {
             let Ok(data) = frame.ok_or(StreamError::Ended)??.into_data() else { continue };
             parser.push(&data, &mut messages)?;
             for message in messages.drain(..) {
+                if !self.cache.is_current(stream) {
+                    // What it leaves out may have been wanted by now: the next one begins before it.
+                    return Err(StreamError::Abandoned);
+                }
+                if afresh && last.is_none() {
+                    // The cache was dropped: whatever was revoked before has taken effect.
+                    self.effective.send_replace(Some(message.id.clone()));
+                }
                 if self.apply(message, last)? {
                     silent_until = Instant::now() + LEASE;
                     late = if self.lease.is_live(Instant::now()) { 0 } else { late + 1 };
@@ -159,6 +181,7 @@ impl AuthClient {
             Event::Reset => {
                 log::warn("events were missed, cache dropped", &[("event", &id)]);
                 self.cache.reset();
+                self.effective.send_replace(Some(id.clone()));
                 EventKind::Reset
             }
         };
@@ -166,6 +189,26 @@ impl AuthClient {
         lock(&self.last_event).clone_from(&Some(id.clone()));
         *last = Some(id);
         Ok(heartbeat)
+    }
+
+    /// The open stream does not tell all that must be heard: the next one does, from where this one is.
+    pub(super) fn abandon_stream(&self) {
+        if self.cache.abandon_stream() {
+            self.abandoned.send_replace(());
+        }
+    }
+
+    /// Tells the auth service what is held here, so that it sends no more than that.
+    pub(super) async fn declare_interest(&self) {
+        let Some(policy) = self.policy.load_full() else { return };
+        let Some(mut declaration) = self.cache.declare(Instant::now()) else { return };
+        declaration.interest.sidecar.clone_from(&self.sidecar);
+        let Err(error) = self.calls.declare(&policy, &declaration.interest).await else { return };
+        log::debug("cannot declare what is held", &[("error", &error)]);
+        match error.status() {
+            Some(StatusCode::NOT_FOUND) => self.cache.declaration_refused(&declaration),
+            _ => self.cache.declaration_unanswered(&declaration, Instant::now()),
+        }
     }
 
     /// Says what took effect; of several, only the newest, since it stands for all before it.

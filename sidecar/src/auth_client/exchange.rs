@@ -136,7 +136,12 @@ impl AuthClient {
                     self.metrics.introspections.of(answer).inc();
                     return Ok(exchanged);
                 }
-                Err(Unusable::NotAdmitted(NotAdmitted::Overtaken(..))) => self.metrics.overtaken.inc(),
+                Err(Unusable::NotAdmitted(NotAdmitted::Overtaken(why, _))) => {
+                    self.metrics.overtaken.inc();
+                    if why == Overtaken::Uncovered {
+                        self.abandon_stream();
+                    }
+                }
                 Err(error) => {
                     if matches!(error, Unusable::Call(CallError::Timeout)) {
                         self.hanging.store(true, Ordering::Relaxed);
@@ -156,15 +161,15 @@ impl AuthClient {
     async fn ask(&self, token: &OpaqueToken, fingerprint: Fingerprint, last: bool) -> Result<Exchanged, Unusable> {
         let policy = self.policy.load_full().ok_or(Unusable::NoPolicy)?;
         // Before the policy's answer is under way, so that whatever happens from here on is held against it.
-        let (began, asked) = (self.cache.position(), Instant::now());
+        let (question, asked) = (self.cache.question(), Instant::now());
         let form =
             IntrospectForm { token: token.expose().to_owned(), policy: policy.policy.to_string(), idle_for: None };
-        let answered = self.calls.introspect(&policy, &form).await?;
+        let answered = self.calls.introspect(&policy, &form, question.stream()).await?;
         let Some(fresh) = Self::fresh(token, answered, asked)? else {
             self.cache.refuse(fingerprint, Instant::now());
             return Ok(Exchanged::Inactive);
         };
-        match self.cache.admit(fingerprint, began, fresh, &policy.jwt, Instant::now()) {
+        match self.cache.admit(fingerprint, &question, fresh, &policy.jwt, Instant::now()) {
             Ok(identity) => Ok(Exchanged::Active(identity)),
             // Somebody writes to this session without pause: good for one request.
             Err(NotAdmitted::Overtaken(Overtaken::Updated, fresh)) if last => {
@@ -181,7 +186,7 @@ impl AuthClient {
         answered: Answered<Introspection>,
         asked: Instant,
     ) -> Result<Option<Fresh>, UnusableAnswer> {
-        let Answered { value, server_time, size } = answered;
+        let Answered { value, server_time, size, stream } = answered;
         let active: ActiveToken = match value {
             Introspection::Inactive(_) => return Ok(None),
             Introspection::Active(active) => *active,
@@ -197,6 +202,6 @@ impl AuthClient {
         if jwt_left.is_zero() {
             return Err(UnusableAnswer::Expired);
         }
-        Ok(Some(Fresh { active, asked, token_left, jwt_left, size }))
+        Ok(Some(Fresh { active, asked, token_left, jwt_left, size, stream }))
     }
 }

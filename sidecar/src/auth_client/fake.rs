@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use cloakroom_protocol::events::Event;
+use cloakroom_protocol::interest::{Interest, STREAM_HEADER};
 use cloakroom_protocol::internal_api::{self, IntrospectForm};
 use cloakroom_protocol::introspection::{ActiveToken, Introspection};
 use cloakroom_protocol::revocation::Acknowledgement;
@@ -42,6 +43,14 @@ pub struct Told {
     /// `Last-Event-ID` of every stream, and how to write to it.
     pub streams: Vec<(Option<String>, mpsc::UnboundedSender<Bytes>)>,
     pub authorization: Vec<String>,
+    /// What the streams are called; without one, none is.
+    pub stream_name: Option<&'static str>,
+    /// Whether questions are answered by the replica that has the stream.
+    pub confirms: bool,
+    /// What was declared.
+    pub declared: Vec<Interest>,
+    /// What questions said of their stream.
+    pub tags: Vec<Option<String>>,
 }
 
 pub struct FakeAuth {
@@ -200,20 +209,31 @@ async fn answer(told: Arc<Mutex<Told>>, request: Request<Incoming>) -> Result<Re
         if path == internal_api::EVENTS && told.script.as_ref().is_none_or(|script| script(&path, b"").is_none()) {
             let (send, receive) = mpsc::unbounded_channel();
             told.streams.push((header("last-event-id"), send));
-            return Ok(stream(receive));
+            let mut response = stream(receive);
+            if let Some(name) = told.stream_name {
+                response.headers_mut().insert(STREAM_HEADER, name.parse().unwrap());
+            }
+            return Ok(response);
         }
     }
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let gate = told.lock().unwrap().gate.clone();
+    // What was true when the question came is what is answered, however late.
+    let mut answer = answer_now(&told, &path, &body);
+    if path == internal_api::INTROSPECT {
+        let tag = header(STREAM_HEADER);
+        let mut told = told.lock().unwrap();
+        if let Some((name, _)) = tag.as_deref().and_then(|tag| tag.split_once('.')).filter(|_| told.confirms) {
+            answer.headers_mut().insert(STREAM_HEADER, name.parse().unwrap());
+        }
+        told.tags.push(tag);
+    }
     if path == internal_api::INTROSPECT
         && let Some(gate) = gate
     {
-        // What was true when the question came is what is answered, however late.
-        let answer = answer_now(&told, &path, &body);
         gate.acquire().await.unwrap().forget();
-        return Ok(answer);
     }
-    Ok(answer_now(&told, &path, &body))
+    Ok(answer)
 }
 
 fn answer_now(told: &Mutex<Told>, path: &str, body: &[u8]) -> Response<Body> {
@@ -237,6 +257,10 @@ fn answer_now(told: &Mutex<Told>, path: &str, body: &[u8]) -> Response<Body> {
         internal_api::JWKS => Ok(r#"{"keys":[{"kty":"EC"}]}"#.to_owned()),
         internal_api::ACKNOWLEDGE => {
             told.acknowledged.push(serde_json::from_slice(body).unwrap());
+            Ok("{}".to_owned())
+        }
+        internal_api::INTEREST => {
+            told.declared.push(serde_json::from_slice(body).unwrap());
             Ok("{}".to_owned())
         }
         internal_api::USAGE => {

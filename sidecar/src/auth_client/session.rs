@@ -41,14 +41,14 @@ impl AuthClient {
             return Err(CommitError::NotWritable);
         }
         let fingerprint = Fingerprint::of(token);
-        let (began, asked) = (self.cache.position(), Instant::now());
+        let (question, asked) = (self.cache.question(), Instant::now());
         let request = SessionPatch {
             token: token.expose().to_owned(),
             policy: policy.policy.to_string(),
             version: identity.session_version,
             patch,
         };
-        let answered = self.calls.commit(&policy, &request).await.map_err(|error| {
+        let answered = self.calls.commit(&policy, &request, question.stream()).await.map_err(|error| {
             // Whoever comes next must see what is there now.
             self.cache.update(token.id());
             commit_error(&error)
@@ -61,9 +61,14 @@ impl AuthClient {
             self.cache.refuse(fingerprint, Instant::now());
             return Err(CommitError::Gone);
         };
-        match self.cache.admit(fingerprint, began, fresh, &policy.jwt, Instant::now()) {
+        match self.cache.admit(fingerprint, &question, fresh, &policy.jwt, Instant::now()) {
             // Overtaken by the event of this very change, as a rule.
             Ok(_) | Err(NotAdmitted::Overtaken(Overtaken::Updated, _)) => Ok(()),
+            Err(NotAdmitted::Overtaken(Overtaken::Uncovered, _)) => {
+                self.abandon_stream();
+                self.cache.update(token.id());
+                Ok(())
+            }
             Err(NotAdmitted::Overtaken(Overtaken::Revoked, _)) => Err(CommitError::Gone),
             Err(NotAdmitted::Jwt(error)) => {
                 log::error("session committed, but the answer is unusable", &[("error", &error)]);

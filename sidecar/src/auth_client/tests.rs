@@ -1,6 +1,7 @@
 //! Against a fake auth service, on real sockets and a clock that stands still until a test moves it.
 
 mod exchange;
+mod interest;
 mod outage;
 mod session;
 mod stream;
@@ -115,6 +116,10 @@ impl Fixture {
 
     async fn exchange(&self) -> Result<Exchanged, Unavailable> {
         self.client.exchange(&self.token, Outage::Deny).await
+    }
+
+    fn acknowledged(&self, event: &str) -> bool {
+        self.fake.with(|told| told.acknowledged.iter().any(|ack| ack.last == event))
     }
 
     async fn until(&self, reached: impl Fn(&Self) -> bool) {

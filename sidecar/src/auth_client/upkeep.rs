@@ -31,6 +31,7 @@ impl AuthClient {
             let now = ticks.tick().await;
             self.cache.sweep(now);
             self.publish();
+            self.declare_interest().await;
             if self.lease.is_live(now) {
                 streams_until = now + self.stream_grace();
             } else if now >= streams_until {
@@ -76,6 +77,10 @@ impl AuthClient {
         self.metrics.cache_entries.set(entries);
         self.metrics.cache_bytes.set(bytes);
         self.metrics.cache_evictions.set(self.cache.evictions());
+        self.metrics.stream_narrowed.set(usize::from(self.cache.is_narrowed()));
+        let (left, lag) = (self.lease.left(Instant::now()), self.lease.lag());
+        self.metrics.lease_left.set(usize::try_from(left.as_millis()).unwrap_or(usize::MAX));
+        self.metrics.stream_lag.set(usize::try_from(lag.as_millis()).unwrap_or(usize::MAX));
         self.metrics.lease_live.set(usize::from(self.lease.is_live(Instant::now())));
     }
 

@@ -4,10 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use cloakroom_protocol::events::Revoked;
+use cloakroom_protocol::interest::Key;
 use cloakroom_protocol::introspection::ActiveToken;
 use cloakroom_protocol::token::TokenId;
 use tokio::time::Instant;
 
+use super::coverage::{Coverage, Declaration};
 use super::recent::Recent;
 use super::{Bounds, Fingerprint};
 use crate::open_streams::Life;
@@ -18,6 +20,7 @@ const UNREPORTED: usize = 4096;
 pub struct Index {
     bounds: Bounds,
     pub recent: Recent,
+    pub coverage: Coverage,
     /// Every token that is cached or has something open.
     records: HashMap<Fingerprint, Record>,
     by_id: HashMap<TokenId, Vec<Fingerprint>>,
@@ -45,6 +48,7 @@ impl Index {
         Self {
             bounds,
             recent: Recent::default(),
+            coverage: Coverage::default(),
             records: HashMap::new(),
             by_id: HashMap::new(),
             by_sub: HashMap::new(),
@@ -101,6 +105,21 @@ impl Index {
     /// Every token of a record, and those that came with that session.
     pub fn with_id(&self, id: TokenId) -> Vec<Fingerprint> {
         self.by_id.get(&id).cloned().unwrap_or_default()
+    }
+
+    /// What is held, for the auth service, if it is time to say so.
+    pub fn declare(&mut self, now: Instant) -> Option<Declaration> {
+        let records = &self.records;
+        let keys = |record: &Record| {
+            Key::of_token(&record.id, record.sid.as_ref(), &record.sub, &record.client_id).collect::<Vec<_>>()
+        };
+        let held = || {
+            let mut held: Vec<Key> = records.values().flat_map(keys).collect();
+            held.sort_unstable();
+            held.dedup();
+            held
+        };
+        self.coverage.declare(held, &mut self.recent, now)
     }
 
     pub fn expired(&self, now: Instant) -> Vec<Fingerprint> {

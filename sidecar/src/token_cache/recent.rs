@@ -20,11 +20,15 @@ pub enum Overtaken {
     Revoked,
     #[error("changed while the answer was under way")]
     Updated,
+    #[error("the event stream would not tell of changes to it")]
+    Uncovered,
 }
 
 enum Happening {
     Revoked(Revoked),
     Updated(TokenId),
+    /// Nothing, but what comes after it can be told from what came before.
+    Boundary,
 }
 
 #[derive(Default)]
@@ -56,9 +60,24 @@ impl Recent {
         self.floor = self.forgotten;
     }
 
+    /// A position that no question asked so far has.
+    pub fn boundary(&mut self) -> Position {
+        self.push(Happening::Boundary);
+        self.position()
+    }
+
+    /// Answers to questions from before `position` are void, whatever they are about.
+    pub fn void(&mut self, position: Position) {
+        self.floor = self.floor.max(position.0);
+    }
+
+    pub fn is_void(&self, began: Position) -> bool {
+        began.0 < self.floor || began.0 < self.forgotten
+    }
+
     /// Whether nothing that concerns this answer happened since the question.
     pub fn check(&self, began: Position, active: &ActiveToken) -> Result<(), Overtaken> {
-        if began.0 < self.floor || began.0 < self.forgotten {
+        if self.is_void(began) {
             return Err(Overtaken::Revoked);
         }
         let since = usize::try_from(began.0 - self.forgotten).unwrap_or(usize::MAX);

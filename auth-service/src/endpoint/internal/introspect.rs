@@ -4,13 +4,14 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cloakroom_protocol::introspection::{ActiveToken, Introspection, True};
 use cloakroom_protocol::token::{OpaqueToken, TokenKind};
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 
 use super::policy_for;
 use crate::app::{App, Shared};
 use crate::endpoint::caller::FormOrJson;
 use crate::endpoint::problem::ApiError;
+use crate::events::coverage::{ATTEMPTS, Coverage, Covered};
 use crate::identity::{Asker, Identity, identify, touch};
 use crate::jwt::{Mint, mint};
 use crate::metrics::Outcome;
@@ -27,53 +28,70 @@ pub struct Form {
 pub async fn introspect(
     State(app): State<Shared>,
     caller: Caller,
+    headers: HeaderMap,
     FormOrJson(form): FormOrJson<Form>,
 ) -> Result<Response, ApiError> {
     let started = tokio::time::Instant::now();
-    let result = answer(&app, &caller, &form).await;
+    let coverage = Coverage::of(&app.hub, &headers);
+    let result = answer(&app, &caller, &form, &coverage).await;
     let outcome = match &result {
-        Ok(Answer::Facts(facts)) if matches!(**facts, Introspection::Active(_)) => "active",
-        Ok(Answer::Facts(_)) => "inactive",
-        Ok(Answer::Bare(_)) => "active",
+        Ok(Answer::Active(..) | Answer::Bare(_)) => "active",
+        Ok(Answer::Inactive) => "inactive",
         Err(ApiError::Unavailable(_)) => "unavailable",
         Err(_) => "refused",
     };
     app.metrics.introspections.get_or_create(&Outcome { outcome }).inc();
     app.metrics.introspection_seconds.observe(started.elapsed().as_secs_f64());
     Ok(match result? {
-        Answer::Facts(facts) => json(&facts),
+        Answer::Active(facts, covered) => {
+            let mut response = json(&Introspection::Active(facts));
+            if covered == Covered::Yes {
+                coverage.confirm(response.headers_mut());
+            }
+            response
+        }
+        Answer::Inactive => json(&Introspection::INACTIVE),
         Answer::Bare(facts) => json(&facts),
     })
 }
 
 enum Answer {
-    Facts(Box<Introspection>),
+    Active(Box<ActiveToken>, Covered),
+    Inactive,
     /// For an administrator who named no policy: facts without a JWT.
     Bare(serde_json::Value),
 }
 
-async fn answer(app: &Shared, caller: &Caller, form: &Form) -> Result<Answer, ApiError> {
+async fn answer(app: &Shared, caller: &Caller, form: &Form, coverage: &Coverage<'_>) -> Result<Answer, ApiError> {
     let policy = match &form.policy {
         Some(name) => Some(policy_for(app, caller, name)?),
         None if matches!(caller, Caller::Admin(_)) => None,
         None => return Err(ApiError::BadRequest("policy: missing".to_owned())),
     };
-    let inactive = || Ok(Answer::Facts(Box::new(Introspection::INACTIVE)));
     // Junk costs no IO.
-    let Ok(token) = OpaqueToken::parse(form.token.as_bytes()) else { return inactive() };
+    let Ok(token) = OpaqueToken::parse(form.token.as_bytes()) else { return Ok(Answer::Inactive) };
     let now = app.now();
     let asker = policy.as_ref().map_or(Asker::Anyone(&app.registry), |policy| Asker::Policy(policy));
-    let Some(identity) = identify(app.store(), &token, asker, form.idle_for, now).await? else { return inactive() };
+    let mut attempts = 1..=ATTEMPTS;
+    let (identity, covered) = loop {
+        let began = coverage.begin();
+        let identity = identify(app.store(), &token, asker, form.idle_for, now).await?;
+        let Some(identity) = identity else { return Ok(Answer::Inactive) };
+        match coverage.cover(began, &identity) {
+            Covered::Overtaken if attempts.next().is_some() => {}
+            covered => break (identity, covered),
+        }
+    };
     if policy.is_some() && identity.jkt.is_some() {
         // A sidecar sees no proof of the key that the token is bound to: whoever stole the token could present it (RFC 9449 §7.2).
-        return inactive();
+        return Ok(Answer::Inactive);
     }
     if policy.is_some() {
         touch_later(app, &identity, now);
     }
     let Some(policy) = policy else { return Ok(Answer::Bare(bare(&identity))) };
     let active = active(app, identity, &policy, now)?;
-    Ok(Answer::Facts(Box::new(Introspection::Active(Box::new(active)))))
+    Ok(Answer::Active(Box::new(active), covered))
 }
 
 /// Facts and JWT for a sidecar.

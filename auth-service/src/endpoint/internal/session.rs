@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use cloakroom_protocol::introspection::Introspection;
 use cloakroom_protocol::session::SessionPatch;
 use cloakroom_protocol::token::{OpaqueToken, TokenKind};
+use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use super::introspect::active;
@@ -12,6 +13,7 @@ use super::policy_for;
 use crate::app::Shared;
 use crate::endpoint::caller::JsonBody;
 use crate::endpoint::problem::ApiError;
+use crate::events::coverage::{Coverage, Covered};
 use crate::identity::{Asker, identify};
 use crate::record::session;
 use crate::store::{Updated, to_json};
@@ -23,6 +25,7 @@ const MAX_DATA: usize = 8 << 10;
 pub async fn patch(
     State(app): State<Shared>,
     caller: Caller,
+    headers: HeaderMap,
     JsonBody(body): JsonBody<SessionPatch>,
 ) -> Result<Response, ApiError> {
     let policy = policy_for(&app, &caller, &body.policy)?;
@@ -35,9 +38,12 @@ pub async fn patch(
         return Err(ApiError::Unprocessable(format!("{key:?} is not writable (spec.session.writable)")));
     }
     let now = app.now();
+    let coverage = Coverage::of(&app.hub, &headers);
+    let began = coverage.begin();
     let Some(mut identity) = identify(app.store(), &token, Asker::Policy(&policy), None, now).await? else {
         return inactive();
     };
+    let covered = coverage.cover(began, &identity);
     if identity.session_version != body.version {
         return Err(conflict());
     }
@@ -59,7 +65,11 @@ pub async fn patch(
         }
     }
     let answer = Introspection::Active(Box::new(active(&app, identity, &policy, now)?));
-    Ok(axum::Json(answer).into_response())
+    let mut response = axum::Json(answer).into_response();
+    if covered == Covered::Yes {
+        coverage.confirm(response.headers_mut());
+    }
+    Ok(response)
 }
 
 fn conflict() -> ApiError {
