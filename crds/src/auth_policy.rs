@@ -113,6 +113,12 @@ pub struct AuthPolicySpec {
     #[serde(default)]
     pub unauthenticated: Unauthenticated,
 
+    /// What a CORS preflight gets: an `OPTIONS` request that a browser sends before a page of another origin may ask, without
+    /// credentials. `AsRules`: what the rules say, so 401 where they ask for a token. `Pass`: the app answers it, except where a rule
+    /// denies everything; the app sees the question only, without body or any other header of the client's.
+    #[serde(default)]
+    pub preflight: Preflight,
+
     /// Sessions of people who sign in through this policy.
     #[serde(default)]
     pub session: Session,
@@ -180,6 +186,13 @@ pub enum Unauthenticated {
     Auto,
     Redirect,
     Deny,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preflight {
+    #[default]
+    AsRules,
+    Pass,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ pub mod status;
 pub mod yaml;
 
 pub use auth_policy::{
-    Access, AccessRule, AuthPolicy, AuthPolicySpec, Interception, Jwt, Limits, Mode, Outage, OutageMode, Require,
-    Rollout, RuleMatch, Session, Token, TokenSource, Unauthenticated,
+    Access, AccessRule, AuthPolicy, AuthPolicySpec, Interception, Jwt, Limits, Mode, Outage, OutageMode, Preflight,
+    Require, Rollout, RuleMatch, Session, Token, TokenSource, Unauthenticated,
 };
 pub use status::AuthPolicyStatus;

@@ -23,7 +23,7 @@ use crate::config::CurrentPolicy;
 use crate::listen::Phase;
 use crate::local_response::LocalResponse;
 use crate::log;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::probes;
 use crate::start::Refused;
 
@@ -161,7 +161,11 @@ impl Admin {
     }
 
     fn metrics(&self) -> LocalResponse {
-        let mut response = text(StatusCode::OK, &self.metrics.render());
+        let mut rendered = self.metrics.render();
+        if let Some(policy) = &*self.policy.load() {
+            metrics::render_routes(&policy.routes, &mut rendered);
+        }
+        let mut response = text(StatusCode::OK, &rendered);
         let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         response.headers.insert(CONTENT_TYPE, format);
         response

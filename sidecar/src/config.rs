@@ -4,17 +4,19 @@ pub mod file;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use cloakroom_protocol::policy_ref::PolicyRef;
 use cloakroom_protocol::sidecar_config::{
-    FORMAT, Limits, Mode, Outage, Rule, SidecarConfig, TokenSource as RawSource, Unauthenticated,
+    FORMAT, Limits, Mode, Outage, Preflight, Rule, SidecarConfig, TokenSource as RawSource, Unauthenticated,
 };
 use http::uri::Authority;
 use http::{HeaderName, Uri};
 use ipnet::IpNet;
 
 use crate::auth_client::endpoint::{Endpoint, InvalidEndpoint};
+use crate::metrics::{self, Route};
 use crate::request::cleanse::reserved::Reserved;
 
 /// What every stage reads; `None` denies everything.
@@ -32,10 +34,13 @@ pub struct Policy {
     pub trusted_proxies: Vec<IpNet>,
     pub token_sources: Vec<TokenSource>,
     pub unauthenticated: Unauthenticated,
+    pub preflight: Preflight,
     pub writable: HashSet<String>,
     pub jwt: JwtHeader,
     pub outage: Outage,
     pub rules: Vec<Rule>,
+    /// What came of the requests of each rule, and of those that none was about.
+    pub routes: Vec<Arc<Route>>,
     pub limits: Limits,
     /// Headers that only the sidecar sets.
     pub reserved: Reserved,
@@ -144,6 +149,8 @@ impl Policy {
             endpoint,
             issuer,
             reserved: reserved(&jwt, &token_sources, &config.rules),
+            routes: metrics::routes(&config.rules),
+            preflight: config.preflight,
             token_sources,
             jwt,
             revision: config.revision,
@@ -157,6 +164,15 @@ impl Policy {
             rules: config.rules,
             limits,
         })
+    }
+
+    /// Goes on counting where another policy counted the same.
+    pub fn continue_counts(&mut self, before: &Self) {
+        for route in &mut self.routes {
+            if let Some(same) = before.routes.iter().find(|same| same.label == route.label) {
+                *route = Arc::clone(same);
+            }
+        }
     }
 
     /// The cookie that sign-in sets: the first of the sources that is one.

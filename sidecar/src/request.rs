@@ -8,6 +8,7 @@ pub mod gate;
 pub mod hand_back;
 pub mod head;
 pub mod rescue;
+pub mod trace;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -52,6 +53,10 @@ pub struct Passed<'h> {
     pub admitted: Admitted<'h>,
     pub token: Option<OpaqueToken>,
     pub manner: Manner,
+    /// Passes without a token only because it has nothing but a question; so it may have no body either.
+    pub preflight: bool,
+    /// The rule that it matched, as its policy counts them.
+    pub route: usize,
     /// What Enforce would have refused, in Shadow mode.
     pub shadowed: Option<Failure>,
 }
@@ -61,6 +66,7 @@ pub struct Denied<'h> {
     pub manner: Manner,
     /// Absent where the head itself was refused.
     pub cleansed: Option<Cleansed<'h>>,
+    pub route: Option<usize>,
     pub identity: Option<Arc<Identity>>,
 }
 
@@ -69,11 +75,16 @@ pub type Answer = Result<Exchanged, Unavailable>;
 /// No IO: called once, or twice where the cache has no answer.
 pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> Judgement<'h> {
     let policy = bench.policy;
-    let cleansed = match cleanse::cleanse(head, &policy.reserved, bench.peer.address, &policy.trusted_proxies) {
+    let mut cleansed = match cleanse::cleanse(head, &policy.reserved, bench.peer.address, &policy.trusted_proxies) {
         Ok(cleansed) => cleansed,
         Err(malformed) => {
-            let denied =
-                Denied { failure: malformed.into(), manner: Manner::default(), cleansed: None, identity: None };
+            let denied = Denied {
+                failure: malformed.into(),
+                manner: Manner::default(),
+                cleansed: None,
+                route: None,
+                identity: None,
+            };
             return Judgement::Denied(Box::new(denied));
         }
     };
@@ -81,14 +92,21 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
         let credential = credential::find(&cleansed, &policy.token_sources).ok().flatten();
         return Judgement::Own(cleansed, credential.map(|credential| credential.token));
     }
-    let terms = Terms::of(policy, rules::find(&policy.rules, head.method, &cleansed.path));
+    let found = rules::find(&policy.rules, head.method, &cleansed.path);
+    let terms = Terms::of(policy, found.map(|(_, rule)| rule));
+    let route = found.map_or(policy.rules.len(), |(index, _)| index);
     let manner = manner(&cleansed, &terms);
     let mut token = None;
     let mut identity = None;
+    let mut preflight = false;
     let decision = (|| {
         let found = || credential::find(&cleansed, &policy.token_sources);
         let credential = match decide::first(&terms, &cleansed, found, &policy.origins)? {
             First::Unidentified => return Ok(Some(None)),
+            First::Preflight => {
+                preflight = true;
+                return Ok(Some(None));
+            }
             First::Ask(credential) => token.insert(credential.token),
         };
         let answer = match answer {
@@ -106,23 +124,27 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
     let shadow = policy.mode == Mode::Shadow;
     match (decision, token) {
         (Ok(None), Some(token)) => Judgement::Ask { token, outage: terms.outage },
-        (Ok(identity), token) => Judgement::Forward(Passed {
-            admitted: Admitted { cleansed, identity: identity.flatten() },
-            token,
-            manner,
-            shadowed: None,
-        }),
+        (Ok(identity), token) => {
+            if preflight {
+                cleansed.only_the_question();
+            }
+            let admitted = Admitted { cleansed, identity: identity.flatten() };
+            Judgement::Forward(Passed { admitted, token, manner, preflight, route, shadowed: None })
+        }
         (Err(failure), token) if shadow => {
             let identity = identity.filter(|identity| !identity.life.is_over());
             Judgement::Forward(Passed {
                 admitted: Admitted { cleansed, identity },
                 token,
                 manner,
+                preflight,
+                route,
                 shadowed: Some(failure),
             })
         }
         (Err(failure), _) => {
-            Judgement::Denied(Box::new(Denied { failure, manner, cleansed: Some(cleansed), identity }))
+            let (cleansed, route) = (Some(cleansed), Some(route));
+            Judgement::Denied(Box::new(Denied { failure, manner, cleansed, route, identity }))
         }
     }
 }

@@ -5,9 +5,10 @@ use cloakroom_protocol::sidecar_config::{Access, Match, Rule};
 
 use crate::request::cleanse::path::CanonicalPath;
 
-/// The rule that applies, or none: any authenticated caller.
-pub fn find<'p>(rules: &'p [Rule], method: &str, path: &CanonicalPath<'_>) -> Option<&'p Rule> {
-    rules.iter().find(|rule| rule.matches.iter().any(|wanted| applies(rule.access, wanted, method, path)))
+/// The rule that applies, with its place among them, or none: any authenticated caller.
+pub fn find<'p>(rules: &'p [Rule], method: &str, path: &CanonicalPath<'_>) -> Option<(usize, &'p Rule)> {
+    let matches = |rule: &Rule| rule.matches.iter().any(|wanted| applies(rule.access, wanted, method, path));
+    rules.iter().enumerate().find(|(_, rule)| matches(rule))
 }
 
 fn applies(access: Access, wanted: &Match, method: &str, path: &CanonicalPath<'_>) -> bool {
@@ -51,7 +52,7 @@ mod tests {
     }
 
     fn access(rules: &[Rule], method: &str, path: &str) -> Access {
-        find(rules, method, &canonical(path).unwrap()).map(|rule| rule.access).unwrap_or_default()
+        find(rules, method, &canonical(path).unwrap()).map(|(_, rule)| rule.access).unwrap_or_default()
     }
 
     #[test]

@@ -172,9 +172,7 @@ impl Running {
 
     /// In place of the one in memory.
     pub fn set_config(&self, config: SidecarConfig) -> Result<(), InvalidConfig> {
-        let policy = Arc::new(Policy::compile(config)?);
-        let before = self.policy.swap(Some(policy.clone()));
-        self.client.policy_changed(before.as_deref(), &policy);
+        swap(&self.policy, &self.client, Policy::compile(config)?);
         Ok(())
     }
 
@@ -240,9 +238,7 @@ impl ConfigKeeper {
 
     fn put_in_force(&self, policy: Policy) {
         self.refused.store(None);
-        let policy = Arc::new(policy);
-        let before = self.policy.swap(Some(policy.clone()));
-        self.client.policy_changed(before.as_deref(), &policy);
+        let policy = swap(&self.policy, &self.client, policy);
         self.metrics.config_loads.inc();
         log::info("config in force", &[("policy", &policy.policy), ("revision", &policy.revision)]);
     }
@@ -267,6 +263,17 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
         Ok(socket)
     };
     bind().map_err(|error| StartError::Admin { address, error })
+}
+
+/// Puts a policy in the place of the one in force.
+fn swap(current: &CurrentPolicy, client: &AuthClient, mut policy: Policy) -> Arc<Policy> {
+    if let Some(before) = &*current.load() {
+        policy.continue_counts(before);
+    }
+    let policy = Arc::new(policy);
+    let before = current.swap(Some(policy.clone()));
+    client.policy_changed(before.as_deref(), &policy);
+    policy
 }
 
 #[cfg(test)]

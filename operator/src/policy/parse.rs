@@ -14,7 +14,7 @@ use cloakroom_protocol::path_pattern::PathPattern;
 use cloakroom_protocol::policy_ref::PolicyRef;
 use cloakroom_protocol::registration::SessionTerms;
 use cloakroom_protocol::sidecar_config::{
-    Access, Limits, Match, Mode, Outage, Require, Rule, TokenSource, Unauthenticated,
+    Access, Limits, Match, Mode, Outage, Preflight, Require, Rule, TokenSource, Unauthenticated,
 };
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -38,6 +38,7 @@ pub struct Policy {
     pub trusted_proxies: Vec<IpNet>,
     pub token_sources: Vec<TokenSource>,
     pub unauthenticated: Unauthenticated,
+    pub preflight: Preflight,
     pub session: SessionTerms,
     pub writable: BTreeSet<String>,
     pub jwt_header: String,
@@ -88,6 +89,10 @@ pub fn parse(policy: &crd::AuthPolicy) -> Result<Policy, Rejected> {
         trusted_proxies: trusted_proxies(&spec.trusted_proxies)?,
         token_sources: identity::token_sources(&spec.token.sources)?,
         unauthenticated: unauthenticated(spec.unauthenticated),
+        preflight: match spec.preflight {
+            crd::Preflight::AsRules => Preflight::AsRules,
+            crd::Preflight::Pass => Preflight::Pass,
+        },
         session: session(&spec.session)?,
         writable: names("spec.session.writable", &spec.session.writable)?.into_iter().collect(),
         jwt_header: identity::jwt_header(&spec.jwt.header)?,

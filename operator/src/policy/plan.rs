@@ -31,6 +31,7 @@ fn sidecar_config(policy: &Policy, settings: &Settings) -> SidecarConfig {
         trusted_proxies: policy.trusted_proxies.clone(),
         token_sources: policy.token_sources.clone(),
         unauthenticated: policy.unauthenticated,
+        preflight: policy.preflight,
         writable: policy.writable.iter().cloned().collect(),
         jwt: Jwt {
             header: policy.jwt_header.clone(),

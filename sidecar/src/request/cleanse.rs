@@ -175,6 +175,34 @@ impl<'h> Cleansed<'h> {
         })
     }
 
+    /// A browser's question whether a page of another origin may ask (Fetch §4.8): it has an origin and names one method.
+    pub fn is_preflight(&self) -> bool {
+        let mut methods = self.head.fields.iter().filter(|field| is_requested_method(field.name));
+        self.head.method == "OPTIONS"
+            && !self.head.upgrade
+            && self.origin.is_some_and(|origin| !origin.is_empty())
+            && methods.next().is_some_and(|field| is_token(field.value))
+            && methods.next().is_none()
+    }
+
+    /// Leaves a preflight its question, and what any request says of itself.
+    pub fn only_the_question(&mut self) {
+        const KEPT: [&str; 7] = [
+            "origin",
+            "user-agent",
+            "accept",
+            "referer",
+            "access-control-request-headers",
+            "access-control-request-private-network",
+            "access-control-request-method",
+        ];
+        for (index, field) in self.head.fields.iter().enumerate() {
+            if !KEPT.iter().any(|kept| field.name.eq_ignore_ascii_case(kept)) {
+                self.dropped.insert(index);
+            }
+        }
+    }
+
     /// A person waits for a page, and can be sent elsewhere to sign in.
     pub fn is_page_load(&self) -> bool {
         match self.sec_fetch_mode {
@@ -192,6 +220,16 @@ impl<'h> Cleansed<'h> {
             })
         })
     }
+}
+
+fn is_requested_method(name: &str) -> bool {
+    name.eq_ignore_ascii_case("access-control-request-method")
+}
+
+/// RFC 9110 §5.6.2
+fn is_token(value: &[u8]) -> bool {
+    let is_token_byte = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    !value.is_empty() && value.iter().all(is_token_byte)
 }
 
 /// No legitimate client names more.

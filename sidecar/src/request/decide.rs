@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cloakroom_protocol::acr;
-use cloakroom_protocol::sidecar_config::{Access, Outage, Require, Rule, Unauthenticated};
+use cloakroom_protocol::sidecar_config::{Access, Outage, Preflight, Require, Rule, Unauthenticated};
 
 use super::cleanse::Cleansed;
 use super::credential::{Credential, CredentialError};
@@ -18,6 +18,7 @@ pub struct Terms<'p> {
     pub require: Option<&'p Require>,
     pub unauthenticated: Unauthenticated,
     pub outage: Outage,
+    pub preflight: Preflight,
 }
 
 impl<'p> Terms<'p> {
@@ -27,6 +28,7 @@ impl<'p> Terms<'p> {
             require: rule.map(|rule| &rule.require).filter(|require| !require.is_empty()),
             unauthenticated: rule.and_then(|rule| rule.unauthenticated).unwrap_or(policy.unauthenticated),
             outage: rule.and_then(|rule| rule.outage).unwrap_or(policy.outage),
+            preflight: policy.preflight,
         }
     }
 }
@@ -56,6 +58,8 @@ pub enum Refusal {
 pub enum First {
     /// Passes without an identity.
     Unidentified,
+    /// Passes as a question of a browser's, and nothing else.
+    Preflight,
     /// Depends on whose token this is.
     Ask(Credential),
 }
@@ -70,6 +74,9 @@ pub fn first(
         Access::Anonymous => return Ok(First::Unidentified),
         Access::Deny => return Err(Refusal::Denied),
         Access::Optional | Access::Authenticated => {}
+    }
+    if terms.preflight == Preflight::Pass && cleansed.is_preflight() {
+        return Ok(First::Preflight);
     }
     let optional = terms.access == Access::Optional;
     let credential = match credential() {
@@ -150,7 +157,8 @@ mod tests {
     use crate::request::head::{Field, Head, Protocol};
 
     fn terms(access: Access, require: Option<&Require>) -> Terms<'_> {
-        Terms { access, require, unauthenticated: Unauthenticated::Auto, outage: Outage::Deny }
+        let (outage, preflight) = (Outage::Deny, Preflight::AsRules);
+        Terms { access, require, unauthenticated: Unauthenticated::Auto, outage, preflight }
     }
 
     fn credential(ambient: bool) -> Credential {
@@ -193,6 +201,45 @@ mod tests {
             assert!(decide("POST", false, &[("Origin", origin)], true).is_ok());
         }
         assert!(decide("POST", false, &[("Sec-Fetch-Site", "same-site")], true).is_ok());
+    }
+
+    #[test]
+    fn a_preflight_passes_where_the_policy_says_so_and_no_rule_denies() {
+        let question = [("Origin", "https://www.example.com"), ("Access-Control-Request-Method", "PUT")];
+        let judge = |access, preflight, method: &str, fields: &[(&str, &str)]| {
+            let fields: Vec<_> = fields.iter().map(|(name, value)| Field { name, value: value.as_bytes() }).collect();
+            let head = Head {
+                method,
+                path: "/",
+                query: None,
+                host: "a",
+                fields: &fields,
+                protocol: Protocol::Http11,
+                upgrade: false,
+            };
+            let reserved = Reserved::new([].into_iter(), false);
+            let cleansed = cleanse(&head, &reserved, IpAddr::V4(Ipv4Addr::LOCALHOST), &[]).unwrap();
+            let terms = Terms { preflight, ..terms(access, None) };
+            first(&terms, &cleansed, || Ok(None), &[])
+        };
+        let authenticated = |preflight, method, fields: &[_]| judge(Access::Authenticated, preflight, method, fields);
+        assert!(matches!(authenticated(Preflight::Pass, "OPTIONS", &question), Ok(First::Preflight)));
+        assert_eq!(authenticated(Preflight::AsRules, "OPTIONS", &question).unwrap_err(), Refusal::NoToken);
+        assert_eq!(judge(Access::Deny, Preflight::Pass, "OPTIONS", &question).unwrap_err(), Refusal::Denied);
+        assert_eq!(authenticated(Preflight::Pass, "GET", &question).unwrap_err(), Refusal::NoToken);
+        for no_question in [
+            &question[..1],
+            &question[1..],
+            &[("Origin", "null"), ("Access-Control-Request-Method", "PUT"), ("access-control-request-method", "GET")],
+            &[("Origin", "x"), ("Access-Control-Request-Method", "P T")],
+            &[("Origin", "x"), ("Access-Control-Request-Method", "")],
+        ] {
+            assert_eq!(
+                authenticated(Preflight::Pass, "OPTIONS", no_question).unwrap_err(),
+                Refusal::NoToken,
+                "{no_question:?}"
+            );
+        }
     }
 
     #[test]

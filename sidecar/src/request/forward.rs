@@ -8,6 +8,7 @@ use http::HeaderName;
 use super::cleanse::{Cleansed, reserved};
 use super::credential::write_other_cookies;
 use super::head::{Field, Known, Protocol};
+use super::trace::{self, Seed};
 use crate::config::Policy;
 use crate::identity::Identity;
 
@@ -62,7 +63,14 @@ pub enum Framing {
 }
 
 /// An HTTP/1.1 head.
-pub fn write_head(admitted: &Admitted<'_>, framing: Framing, peer: &Peer, policy: &Policy, out: &mut Vec<u8>) {
+pub fn write_head(
+    admitted: &Admitted<'_>,
+    framing: Framing,
+    peer: &Peer,
+    policy: &Policy,
+    seed: Seed,
+    out: &mut Vec<u8>,
+) {
     let head = &admitted.cleansed.head;
     for part in [head.method, " ", admitted.cleansed.path.forwarded()] {
         out.extend_from_slice(part.as_bytes());
@@ -82,18 +90,25 @@ pub fn write_head(admitted: &Admitted<'_>, framing: Framing, peer: &Peer, policy
         Framing::Length(length) => write_length(length, out),
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
     }
-    write_fields(admitted, peer, policy, out);
+    write_fields(admitted, peer, policy, seed, out);
     out.extend_from_slice(b"\r\n");
 }
 
 /// Every field but those that HTTP/1.1 and HTTP/2 put differently.
-pub fn write_fields(admitted: &Admitted<'_>, peer: &Peer, policy: &Policy, out: &mut Vec<u8>) {
+fn write_fields(admitted: &Admitted<'_>, peer: &Peer, policy: &Policy, seed: Seed, out: &mut Vec<u8>) {
     let cleansed = &admitted.cleansed;
+    let mut context = trace::Context::default();
     for (index, field) in cleansed.head.fields.iter().enumerate() {
-        if cleansed.is_forwarded(index) && !cleansed.cookies.contains(index) {
+        if !cleansed.is_forwarded(index) || cleansed.cookies.contains(index) {
+            continue;
+        }
+        if trace::is_context(field.name) {
+            context.look_at(field);
+        } else {
             write_field(field.name.as_bytes(), field.value, out);
         }
     }
+    write_trace(cleansed, &context, seed, out);
     if !cleansed.cookies.is_empty() {
         let fields = cleansed.head.fields.iter().enumerate();
         let cookies = fields.filter(|(index, _)| cleansed.cookies.contains(*index) && cleansed.is_forwarded(*index));
@@ -105,6 +120,17 @@ pub fn write_fields(admitted: &Admitted<'_>, peer: &Peer, policy: &Policy, out: 
             write_field(name.as_str().as_bytes(), value.as_bytes(), out);
         }
         write_field(header_case(&policy.jwt.name), &identity.jwt_header, out);
+    }
+}
+
+fn write_trace(cleansed: &Cleansed<'_>, context: &trace::Context<'_>, seed: Seed, out: &mut Vec<u8>) {
+    write_field(b"traceparent", &context.value(seed), out);
+    if context.continued().is_some() {
+        let fields = cleansed.head.fields.iter().enumerate();
+        let states = fields.filter(|(index, field)| cleansed.is_forwarded(*index) && trace::is_state(field.name));
+        for (_, state) in states {
+            write_field(b"tracestate", state.value, out);
+        }
     }
 }
 
@@ -277,7 +303,7 @@ mod tests {
         let cleansed = cleanse(&message.head, &policy.reserved, peer.address, &policy.trusted_proxies).ok()?;
         let mut out = Vec::new();
         let admitted = Admitted { cleansed, identity: identity.map(Arc::new) };
-        write_head(&admitted, message.framing, &peer, &policy, &mut out);
+        write_head(&admitted, message.framing, &peer, &policy, Seed([1, 2, 3]), &mut out);
         Some(out)
     }
 
@@ -306,6 +332,8 @@ mod tests {
                 "Upgrade",
                 "Expect",
                 "TE",
+                "traceparent",
+                "TraceState",
             ])
             .prop_map(str::to_owned),
         ]
@@ -358,6 +386,8 @@ mod tests {
                 prop_assert_eq!(values("host"), ["a.example"]);
                 prop_assert_eq!(values("authorization"), ["Bearer eyJ.eyJ.sig"]);
                 prop_assert_eq!(values("x-forwarded-for"), ["192.0.2.1"]);
+                prop_assert_eq!(values("traceparent").len(), 1, "{}", shown);
+                prop_assert!(values("tracestate").is_empty(), "of nobody's trace: {}", shown);
                 prop_assert!(values("x-user-email").is_empty(), "{}", shown);
                 prop_assert!(!values("cookie").concat().contains("__Host-cloakroom"), "{}", shown);
                 prop_assert!(values("content-length").len() + values("transfer-encoding").len() <= 1, "{}", shown);

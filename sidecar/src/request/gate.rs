@@ -6,6 +6,7 @@ use std::time::Instant;
 use cloakroom_protocol::sidecar_config::Outage;
 use cloakroom_protocol::token::OpaqueToken;
 
+use super::decide::Refusal;
 use super::forward::{self, Framing, Outside, Peer};
 use super::hand_back::leak_guard::LeakGuard;
 use super::hand_back::{HandBackError, Wishes};
@@ -57,6 +58,7 @@ pub struct Forwarding {
     pub manner: Manner,
     pub identity: Option<Arc<Identity>>,
     pub token: Option<OpaqueToken>,
+    route: usize,
     /// RFC 9110 §9.2.2
     pub idempotent: bool,
     pub began: Instant,
@@ -71,6 +73,7 @@ pub struct Refused {
     origin: String,
     decision_id: String,
     sign_in: Option<(RequestHead, StepUp)>,
+    route: Option<usize>,
     /// Absent where the bytes were no request.
     pub reading: Option<Reading>,
 }
@@ -101,14 +104,11 @@ impl Gate<'_> {
             Judgement::Denied(denied) => self.refuse(*denied, head, reading),
             Judgement::Forward(passed) => match reading.framing {
                 Framing::Length(length) if length > policy.limits.request_body => {
-                    let Passed { admitted, manner, .. } = passed;
-                    let identity = admitted.identity().cloned();
-                    let failure = Unreadable::BodyTooLarge.into();
-                    self.refuse(
-                        Denied { failure, manner, identity, cleansed: Some(admitted.into_cleansed()) },
-                        head,
-                        reading,
-                    )
+                    self.refuse(denied(passed, Unreadable::BodyTooLarge.into()), head, reading)
+                }
+                // It passes for having nothing but a question.
+                Framing::Length(1..) | Framing::Chunked if passed.preflight => {
+                    self.refuse(denied(passed, Refusal::NoToken.into()), head, reading)
                 }
                 _ => Step::Forward(self.admit(passed, reading)),
             },
@@ -125,12 +125,13 @@ impl Gate<'_> {
             origin: String::new(),
             decision_id,
             sign_in: None,
+            route: None,
             reading: None,
         }))
     }
 
     fn refuse(self, denied: Denied<'_>, head: &Head<'_>, reading: Reading) -> Step {
-        let Denied { failure, manner, cleansed, identity } = denied;
+        let Denied { failure, manner, cleansed, route, identity } = denied;
         let decision_id = self.worker.new_decision();
         let path = cleansed.as_ref().map_or(head.path, |cleansed| cleansed.path.forwarded());
         self.log(&failure, &decision_id, head.method, path, identity.as_deref());
@@ -140,16 +141,17 @@ impl Gate<'_> {
             let client = forward::client(cleansed, self.peer, self.policy);
             Some((to_owned_head(cleansed, client, decision_id.clone()).ok()?, step_up))
         });
-        Step::Refuse(Box::new(Refused { failure, manner, origin, decision_id, sign_in, reading: Some(reading) }))
+        let reading = Some(reading);
+        Step::Refuse(Box::new(Refused { failure, manner, origin, decision_id, sign_in, route, reading }))
     }
 
     fn admit(self, passed: Passed<'_>, reading: Reading) -> Forwarding {
-        let Passed { admitted, token, manner, shadowed } = passed;
+        let Passed { admitted, token, manner, shadowed, route, .. } = passed;
         let head = &admitted.cleansed().head;
         let path = admitted.cleansed().path.forwarded();
         let identity = admitted.identity();
         let metrics = &self.worker.runtime.metrics;
-        metrics.requests.of(if identity.is_some() { Outcome::Authenticated } else { Outcome::Anonymous }).inc();
+        self.count(if identity.is_some() { Outcome::Authenticated } else { Outcome::Anonymous }, Some(route));
         if let Some(failure) = &shadowed {
             metrics.shadow_denials.inc();
             let outcome = access_log::Outcome::WouldDeny(failure);
@@ -161,7 +163,7 @@ impl Gate<'_> {
         let mut written = self.worker.buffers.text();
         // A call's body has frames of its own, whose end needs no framing here.
         let framing = if is_call(reading, manner) { Framing::None } else { reading.framing };
-        forward::write_head(&admitted, framing, self.peer, self.policy, &mut written);
+        forward::write_head(&admitted, framing, self.peer, self.policy, self.worker.new_trace(), &mut written);
         Forwarding {
             policy: Arc::clone(self.policy),
             reading,
@@ -172,24 +174,32 @@ impl Gate<'_> {
             head: written,
             identity: admitted.identity().cloned(),
             token,
+            route,
+        }
+    }
+
+    /// What became of a request, in all and by the rule that it matched.
+    fn count(self, outcome: Outcome, route: Option<usize>) {
+        self.worker.runtime.metrics.requests.of(outcome).inc();
+        if let Some(route) = route.and_then(|index| self.policy.routes.get(index)) {
+            route.requests.of(outcome).inc();
         }
     }
 
     /// The answer for a refused request: the way to sign in, or the reason why not.
     pub async fn settle(self, refused: &Refused) -> LocalResponse {
-        let metrics = &self.worker.runtime.metrics;
         let mut outage = None;
         if let Some((head, step_up)) = &refused.sign_in {
             match self.worker.runtime.authority.start_sign_in(head, step_up.clone()).await {
                 Ok(redirect) => {
-                    metrics.requests.of(Outcome::SentToSignIn).inc();
+                    self.count(Outcome::SentToSignIn, refused.route);
                     return redirect;
                 }
                 Err(unavailable) => outage = Some(Failure::from(unavailable)),
             }
         }
         let failure = outage.as_ref().unwrap_or(&refused.failure);
-        metrics.requests.of(rescue::outcome(failure)).inc();
+        self.count(rescue::outcome(failure), refused.route);
         rescue::respond(failure, refused.manner, &refused.origin, &refused.decision_id)
     }
 
@@ -197,7 +207,7 @@ impl Gate<'_> {
     pub fn fail(self, forwarding: &Forwarding, failure: &Failure) -> LocalResponse {
         let decision_id = self.worker.new_decision();
         self.log(failure, &decision_id, forwarding.method(), forwarding.path(), forwarding.identity.as_deref());
-        self.worker.runtime.metrics.requests.of(rescue::outcome(failure)).inc();
+        self.count(rescue::outcome(failure), Some(forwarding.route));
         rescue::respond(failure, forwarding.manner, "", &decision_id)
     }
 
@@ -218,6 +228,13 @@ impl Gate<'_> {
         let client = &self.peer.text;
         self.worker.log.borrow_mut().write(&Entry { decision_id, method, path, client, session, outcome });
     }
+}
+
+/// What would have passed, but for its body.
+fn denied(passed: Passed<'_>, failure: Failure) -> Denied<'_> {
+    let Passed { admitted, manner, route, .. } = passed;
+    let identity = admitted.identity().cloned();
+    Denied { failure, manner, identity, route: Some(route), cleansed: Some(admitted.into_cleansed()) }
 }
 
 /// The answer to what never became a request, or came before any policy.

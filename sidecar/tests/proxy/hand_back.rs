@@ -95,3 +95,60 @@ fn hop_by_hop_headers_of_the_app_stay_with_it() {
         assert!(reply.all(name).is_empty(), "{name}: {}", reply.head);
     }
 }
+
+#[test]
+fn an_app_that_contradicts_itself_is_not_believed_and_nothing_is_done() {
+    let patch = URL_SAFE_NO_PAD.encode(r#"{"cart":1}"#);
+    let list = URL_SAFE_NO_PAD.encode("[1]");
+    let open = URL_SAFE_NO_PAD.encode(r#"{"cart":1"#);
+    for headers in [
+        format!("Cloakroom-Session: {patch}\r\ncloakroom_session: {patch}\r\n"),
+        format!("Cloakroom-Session: {patch}, {patch}\r\n"),
+        format!("Cloakroom-Session: {patch}!\r\n"),
+        format!("Cloakroom-Session: {list}\r\n"),
+        format!("Cloakroom-Session: {open}\r\n"),
+        "Cloakroom-Session:\r\n".to_owned(),
+        "Cloakroom-Logout: session\r\nCLOAKROOM.LOGOUT: everywhere\r\n".to_owned(),
+        "Cloakroom-Logout: Session\r\n".to_owned(),
+        "Cloakroom-Logout: session, everywhere\r\n".to_owned(),
+        format!("Cloakroom-Session: {patch}\r\nCloakroom-Logout: never\r\n"),
+    ] {
+        let sidecar = saying(&headers);
+        let reply = sidecar.ask(&get("/x", ""));
+        assert_eq!(reply.status, 502, "{headers}");
+        assert!(sidecar.authority.committed.lock().unwrap().is_empty(), "{headers}");
+        assert!(sidecar.authority.signed_out.lock().unwrap().is_empty(), "{headers}");
+        assert_eq!(sidecar.ask(&get("/x", "")).status, 502, "still signed in: {headers}");
+    }
+}
+
+#[test]
+fn a_patch_that_is_too_long_for_a_head_is_an_error_and_not_cut_off() {
+    let patch = URL_SAFE_NO_PAD.encode(format!(r#"{{"cart":"{}"}}"#, "x".repeat(200 << 10)));
+    let sidecar = saying(&format!("Cloakroom-Session: {patch}\r\n"));
+    assert_eq!(sidecar.ask(&get("/x", "")).status, 502);
+    assert!(sidecar.authority.committed.lock().unwrap().is_empty());
+}
+
+#[test]
+fn the_jwt_does_not_leave_encoded_or_several_times() {
+    use base64::engine::general_purpose::STANDARD;
+
+    let payload = JWT.split('.').nth(1).unwrap();
+    let twice = format!("{JWT} {JWT}, {JWT}");
+    let wrapped = STANDARD.encode(format!(r#"{{"token":"{JWT}"}}"#));
+    let in_url = URL_SAFE_NO_PAD.encode(format!("x{JWT}"));
+    let double = JWT.replace('.', "%252E").replace('J', "%254a");
+    let headers = format!(
+        "X-Twice: {twice}\r\nSet-Cookie: state={wrapped}; Path=/\r\nLocation: https://a.example/?next={in_url}&x=1\r\n\
+         X-Double: {double}\r\nSet-Cookie: p={payload}\r\nX-Json: {{\"a\":\"{JWT}\"}}\r\n"
+    );
+    let reply = saying(&headers).ask(&get("/x", ""));
+    assert_eq!(reply.status, 200);
+    let token = token();
+    assert_eq!(reply.all("x-twice"), [format!("{token} {token}, {token}")]);
+    assert_eq!(reply.all("set-cookie"), ["state=; Path=/".to_owned(), format!("p={token}")]);
+    assert_eq!(reply.all("location"), ["https://a.example/?next=&x=1"]);
+    assert_eq!(reply.all("x-double"), [&*token]);
+    assert_eq!(reply.all("x-json"), [format!("{{\"a\":\"{token}\"}}")]);
+}

@@ -17,6 +17,8 @@ mod identity_headers;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod preflight;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod upgrades;
