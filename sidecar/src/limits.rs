@@ -59,8 +59,8 @@ pub fn raise_open_files() {
 
 fn share(memory: usize, files: Option<usize>, workers: usize) -> Room {
     let by_memory = memory / 8 / CONNECTION;
-    // Each may need a connection to the app.
-    let by_files = files.map_or(usize::MAX, |files| files.saturating_sub(OWN_FILES).max(2) / 2);
+    // Those that wait need no connection to the app; a third of the files is for those that do.
+    let by_files = files.map_or(usize::MAX, |files| files.saturating_sub(OWN_FILES).max(2) / 3 * 2);
     Room { connections: (by_memory.min(by_files) / workers).max(1), bytes: memory / 8 * 3 / workers }
 }
 
@@ -213,7 +213,7 @@ mod tests {
         let room = share(memory, None, 2);
         assert!(2 * (room.connections * CONNECTION + room.bytes) + cache_bounds(memory).bytes <= memory / 4 * 3);
         assert_eq!((room.connections, room.bytes), (4096, 24 << 20));
-        assert_eq!(share(memory, Some(1064), 2).connections, 250);
+        assert_eq!(share(memory, Some(1064), 2).connections, 333);
         assert!(share(LEAST_MEMORY, Some(0), 64).connections > 0);
     }
 }
