@@ -48,14 +48,12 @@ fn colours(theme: &Theme) -> String {
 
 /// After the stylesheet, whose own they replace.
 fn backgrounds(theme: &Theme) -> String {
-    let mut css = String::new();
-    if let Some(colour) = &theme.background {
-        css.push_str(&format!("@media (prefers-color-scheme:light){{:root{{--ground:{colour}}}}}\n"));
-    }
-    if let Some(colour) = &theme.background_dark {
-        css.push_str(&format!("@media (prefers-color-scheme:dark){{:root{{--ground:{colour}}}}}\n"));
-    }
-    css
+    let ground = |scheme: &str, colour: &String| {
+        format!("@media (prefers-color-scheme:{scheme}){{:root{{--ground:{colour}}}}}\n")
+    };
+    let light = theme.background.as_ref().map(|colour| ground("light", colour));
+    let dark = theme.background_dark.as_ref().map(|colour| ground("dark", colour));
+    light.into_iter().chain(dark).collect()
 }
 
 /// `#rrggbb`.

@@ -321,7 +321,7 @@ mod tests {
         for (algorithm, public_key) in
             [(-8, &device.spki[..]), (-7, &b"x"[..]), (-65_535, &device.spki[..]), (0, &device.spki[..])]
         {
-            let sent = Registration { algorithm, public_key, ..registration(&device, &client, &data) };
+            let sent = Registration { public_key, algorithm, ..registration(&device, &client, &data) };
             assert_eq!(register(&party(), CHALLENGE, &sent), Err(Refused::Key));
         }
     }

@@ -57,7 +57,7 @@ async fn latency(count: usize, rounds: usize) -> Result<Costs> {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let (idle_cpu, idle_since) = (cpu()?, Instant::now());
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let idle = (cpu()? - idle_cpu).div_f64(idle_since.elapsed().as_secs_f64() * (count + REAL) as f64);
+    let idle = cpu()?.saturating_sub(idle_cpu).div_f64(idle_since.elapsed().as_secs_f64() * (count + REAL) as f64);
 
     let (mut last, mut receipts, mut spent) = (Vec::new(), Vec::new(), Duration::ZERO);
     for _ in 0..rounds {
@@ -80,7 +80,7 @@ async fn latency(count: usize, rounds: usize) -> Result<Costs> {
         };
         let (refused, real_refused, revoked) = tokio::join!(refused, real_refused, revoked);
         let (receipt, took) = revoked?;
-        spent += cpu()? - before;
+        spent += cpu()?.saturating_sub(before);
         let expected = (count + REAL) as u64;
         ensure!(receipt["acknowledged"] == expected, "not everybody: {receipt}");
         let ends = refused.into_iter().collect::<Result<Vec<_>>>()?;

@@ -96,6 +96,7 @@ pub enum Preflight {
 }
 
 impl Preflight {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -18,6 +18,7 @@ pub struct InvalidEventId;
 
 impl EventId {
     /// No id is between.
+    #[must_use]
     pub fn next(self) -> Self {
         Self { sequence: self.sequence.saturating_add(1), ..self }
     }

@@ -177,8 +177,8 @@ async fn a_link_ends_with_its_time_its_successor_and_any_change_of_the_account()
     for made_up in ["", "x", &format!("{id}{}", "A".repeat(43)), &format!("{}{}", "B".repeat(22), "A".repeat(43))] {
         browser.get(&service, &format!("/reset-password?token={made_up}")).await.expect(400);
     }
-    let patch = json!({"disabled": true});
-    service.admin(Method::PATCH, &format!("/users/{id}"), &patch).await.expect(200);
+    let disabled = json!({"disabled": true});
+    service.admin(Method::PATCH, &format!("/users/{id}"), &disabled).await.expect(200);
     service.admin(Method::POST, &format!("/users/{id}/password-reset"), &json!({})).await.expect(409);
 }
 

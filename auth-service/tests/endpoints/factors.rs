@@ -417,10 +417,10 @@ async fn a_trusted_browser_needs_no_code_where_none_is_demanded_and_claims_none(
     let asked = bob.sign_in(&service, &to_page, "bob", PASSWORD).await.expect(303);
     assert!(asked.location().starts_with("/second-factor"), "it is another person's");
 
-    let mut forged = Browser::default();
+    let mut impostor = Browser::default();
     let other = format!("{}{}", &device[..22], "A".repeat(43));
-    forged.cookies.insert("__Host-cloakroom-device".to_owned(), other);
-    assert!(with_password(&service, &mut forged, &[]).await.location().starts_with("/second-factor"));
+    impostor.cookies.insert("__Host-cloakroom-device".to_owned(), other);
+    assert!(with_password(&service, &mut impostor, &[]).await.location().starts_with("/second-factor"));
 
     service.clock.pass(31 * 86_400);
     forget(&mut browser);

@@ -1,4 +1,4 @@
-//! Passkeys at the endpoints, with an authenticator made of software; the browser's own is in tests/sign_in.
+//! Passkeys at the endpoints, with an authenticator made of software; the browser's own is in `tests/sign_in`.
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;

@@ -47,15 +47,12 @@ impl<'h> Context<'h> {
     pub fn value(&self, seed: Seed) -> [u8; LENGTH] {
         let mut value = *b"00-00000000000000000000000000000000-0000000000000000-01";
         let Seed([high, low, span]) = seed;
-        match self.continued() {
-            Some(parent) => {
-                value[3..35].copy_from_slice(&parent[3..35]);
-                value[53..].copy_from_slice(&parent[53..55]);
-            }
-            None => {
-                write_hex(high.max(1), &mut value[3..19]);
-                write_hex(low, &mut value[19..35]);
-            }
+        if let Some(parent) = self.continued() {
+            value[3..35].copy_from_slice(&parent[3..35]);
+            value[53..].copy_from_slice(&parent[53..55]);
+        } else {
+            write_hex(high.max(1), &mut value[3..19]);
+            write_hex(low, &mut value[19..35]);
         }
         write_hex(span.max(1), &mut value[36..52]);
         value

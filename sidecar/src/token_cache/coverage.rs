@@ -127,7 +127,8 @@ impl Coverage {
     ) -> Option<Declaration> {
         let open = self.open.as_mut().filter(|open| !open.stays)?;
         let due = now >= open.due && (open.asked > 0 || !open.narrowed);
-        if !due && !(open.narrowed && open.asked >= MANY) {
+        let crowded = open.narrowed && open.asked >= MANY;
+        if !due && !crowded {
             return None;
         }
         // Whoever asked in the generation before the last, and still waits, must ask again: it is not remembered for them.

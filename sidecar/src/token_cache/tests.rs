@@ -33,11 +33,11 @@ impl Fixture {
     }
 
     fn admit(&self, token: &OpaqueToken, sub: &str) -> Arc<Identity> {
-        self.try_admit(token, self.cache.question(), self.fresh(token, sub)).unwrap()
+        self.try_admit(token, &self.cache.question(), self.fresh(token, sub)).unwrap()
     }
 
-    fn try_admit(&self, token: &OpaqueToken, began: Question, fresh: Fresh) -> Result<Arc<Identity>, NotAdmitted> {
-        self.cache.admit(Fingerprint::of(token), &began, fresh, &header(), self.now)
+    fn try_admit(&self, token: &OpaqueToken, began: &Question, fresh: Fresh) -> Result<Arc<Identity>, NotAdmitted> {
+        self.cache.admit(Fingerprint::of(token), began, fresh, &header(), self.now)
     }
 
     fn has(&self, token: &OpaqueToken) -> bool {
@@ -72,7 +72,7 @@ fn an_answer_ends_with_its_token_and_ahead_of_its_jwt() {
     let (long, short) = (f.token(), f.token());
     f.admit(&long, "u");
     let fresh = Fresh { token_left: SECOND * 3, ..f.fresh(&short, "u") };
-    f.try_admit(&short, f.cache.question(), fresh).unwrap();
+    f.try_admit(&short, &f.cache.question(), fresh).unwrap();
     f.now += SECOND * 2;
     assert!(f.has(&short));
     f.now += SECOND;
@@ -133,7 +133,7 @@ fn a_token_that_came_with_a_session_is_asked_about_again_when_that_ends() {
     let (session, access) = (f.token(), f.token());
     let mut fresh = f.fresh(&access, "u");
     fresh.active.sid = Some(session.id());
-    let identity = f.try_admit(&access, f.cache.question(), fresh).unwrap();
+    let identity = f.try_admit(&access, &f.cache.question(), fresh).unwrap();
     f.cache.revoke(&Revoked::Id { id: session.id() });
     assert!(!f.has(&access));
     assert!(!identity.life.is_over(), "whether the grant outlives the session is for the auth service to say");
@@ -185,7 +185,7 @@ fn an_answer_that_a_revocation_overtook_is_not_let_in() {
         let began = f.cache.question();
         f.cache.revoke(&revoked);
         assert_eq!(
-            overtaken(&f.try_admit(&token, began.clone(), f.fresh(&token, "u"))),
+            overtaken(&f.try_admit(&token, &began, f.fresh(&token, "u"))),
             Some(Overtaken::Revoked),
             "{revoked:?}"
         );
@@ -196,7 +196,7 @@ fn an_answer_that_a_revocation_overtook_is_not_let_in() {
     f.cache.revoke(&Revoked::Subject { sub: "somebody".into(), except: None });
     let stranger = f.token();
     f.cache.revoke(&Revoked::Id { id: stranger.id() });
-    f.try_admit(&token, began.clone(), f.fresh(&token, "u")).unwrap();
+    f.try_admit(&token, &began, f.fresh(&token, "u")).unwrap();
 }
 
 #[test]
@@ -205,8 +205,7 @@ fn a_change_overtakes_too_and_the_answer_comes_back_for_one_use() {
     let token = f.token();
     let began = f.cache.question();
     f.cache.update(token.id());
-    let Err(NotAdmitted::Overtaken(Overtaken::Updated, fresh)) =
-        f.try_admit(&token, began.clone(), f.fresh(&token, "u"))
+    let Err(NotAdmitted::Overtaken(Overtaken::Updated, fresh)) = f.try_admit(&token, &began, f.fresh(&token, "u"))
     else {
         panic!("let in")
     };
@@ -224,7 +223,7 @@ fn after_a_reset_nothing_older_counts() {
     let began = f.cache.question();
     f.cache.reset();
     assert!(!f.has(&token) && open.life.is_over());
-    assert_eq!(overtaken(&f.try_admit(&waiting, began, f.fresh(&waiting, "u"))), Some(Overtaken::Revoked));
+    assert_eq!(overtaken(&f.try_admit(&waiting, &began, f.fresh(&waiting, "u"))), Some(Overtaken::Revoked));
     assert!(!f.admit(&token, "u").life.is_over(), "asked again, it may live again");
     assert_eq!(f.cache.size().0, 1);
 }
@@ -238,10 +237,10 @@ fn more_happenings_than_are_remembered_count_as_one_that_concerns_everybody() {
         let other = f.token();
         f.cache.update(other.id());
     }
-    f.try_admit(&token, began.clone(), f.fresh(&token, "u")).unwrap();
+    f.try_admit(&token, &began, f.fresh(&token, "u")).unwrap();
     let other = f.token();
     f.cache.update(other.id());
-    assert!(overtaken(&f.try_admit(&token, began.clone(), f.fresh(&token, "u"))).is_some());
+    assert!(overtaken(&f.try_admit(&token, &began, f.fresh(&token, "u"))).is_some());
 }
 
 #[test]
@@ -252,7 +251,7 @@ fn a_new_policy_voids_answers_but_ends_nothing() {
     let began = f.cache.question();
     f.cache.clear();
     assert!(!f.has(&token) && !open.life.is_over());
-    assert!(overtaken(&f.try_admit(&token, began.clone(), f.fresh(&token, "u"))).is_some());
+    assert!(overtaken(&f.try_admit(&token, &began, f.fresh(&token, "u"))).is_some());
 }
 
 #[test]

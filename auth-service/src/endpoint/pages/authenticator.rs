@@ -73,20 +73,13 @@ pub fn offer(app: &App, browser: &Browser, user: &User, form: Form) -> Result<Se
     let offer = Offer { seed: app.random.bytes(), made: app.now() };
     let sealed = app.ring.sealer().seal(&purpose(&user.id, browser), to_json(&offer).as_bytes(), &app.random);
     let sealed = sealed.map_err(|error| PageError::Internal(error.to_string()))?;
-    show(app, user, form, &offer, URL_SAFE_NO_PAD.encode(to_json(&sealed)), None)
+    Ok(show(app, user, form, &offer, URL_SAFE_NO_PAD.encode(to_json(&sealed)), None))
 }
 
-fn show(
-    app: &App,
-    user: &User,
-    form: Form,
-    offer: &Offer,
-    sealed: String,
-    problem: Option<&'static str>,
-) -> Result<SetUpPage, PageError> {
+fn show(app: &App, user: &User, form: Form, offer: &Offer, sealed: String, problem: Option<&'static str>) -> SetUpPage {
     let uri = totp::provisioning_uri(&app.config.theme.name, &user.details.username, &offer.seed);
     let secret: Vec<char> = totp::base32(&offer.seed).chars().collect();
-    Ok(SetUpPage {
+    SetUpPage {
         frame: Frame::of(app),
         action: form.action,
         flow: form.flow,
@@ -96,7 +89,7 @@ fn show(
         secret: secret.chunks(4).map(|four| four.iter().collect::<String>()).collect::<Vec<_>>().join(" "),
         offer: sealed,
         problem,
-    })
+    }
 }
 
 fn purpose(sub: &str, browser: &Browser) -> String {
@@ -124,7 +117,7 @@ pub async fn confirm(
     let offer = offer.ok_or_else(|| PageError::BadRequest("This page is too old.".to_owned()))?;
     let code = sent.get("code").and_then(totp::parse);
     let Some(step) = code.and_then(|code| totp::step_of(&offer.seed, &code, now)) else {
-        return Ok(Confirmed::No(Box::new(show(app, user, form, &offer, text.to_owned(), Some(WRONG))?)));
+        return Ok(Confirmed::No(Box::new(show(app, user, form, &offer, text.to_owned(), Some(WRONG)))));
     };
     let seed = app.ring.sealer().seal(&factors::purpose(&user.id), &offer.seed, &app.random);
     let seed = seed.map_err(|error| PageError::Internal(error.to_string()))?;

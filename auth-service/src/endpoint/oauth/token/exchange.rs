@@ -85,13 +85,11 @@ pub(super) async fn exchange(app: &App, request: &Request<'_>) -> Result<Issuing
 /// Never more than the subject token had, nor than the client may have.
 fn scope(client: &Client, subject: &str, asked: Option<&str>) -> Option<String> {
     let held = |scope: &&str| subject.split(' ').any(|one| one == *scope);
-    match asked {
-        Some(asked) => client.scope_for(Some(asked)).filter(|scope| scope.split(' ').all(|one| held(&one))),
-        None => {
-            let common: Vec<&str> = client.scopes.iter().map(String::as_str).filter(held).collect();
-            Some(common.join(" "))
-        }
+    if let Some(asked) = asked {
+        return client.scope_for(Some(asked)).filter(|scope| scope.split(' ').all(|one| held(&one)));
     }
+    let common: Vec<&str> = client.scopes.iter().map(String::as_str).filter(held).collect();
+    Some(common.join(" "))
 }
 
 /// An opaque token that was issued to this client, or is for an audience that it answers for.
