@@ -13,7 +13,7 @@ help:
 	@echo 'make journey       the main job on a real cluster, from helm install to deleting the policy; part of make test'
 	@echo 'make cluster-demo  the same on a Kubernetes of its own; needs root and Go'
 	@echo 'make lint          formatting, clippy, generated files, licences'
-	@echo 'make bench         what the sidecar costs per request'
+	@echo 'make bench         what the sidecar costs per request, and the auth service'
 	@echo 'make images        the container images'
 	@echo 'make cli           $(target)/release/cloakroom, and kubectl-cloakroom beside it'
 
@@ -38,6 +38,7 @@ lint:
 bench: cli # Envoy and Oathkeeper too, where bench/peers has fetched them
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile dist --locked --target $(static) -p cloakroom-sidecar
 	bench/run
+	bench/auth-service
 
 images:
 	tests/images

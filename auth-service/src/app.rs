@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::audit::Trail;
 use crate::backchannel::Backchannel;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::endpoint::oauth::refusals::Refusals;
 use crate::events::Hub;
 use crate::keys::ring::KeyRing;
 use crate::metrics::Metrics;
@@ -30,6 +32,8 @@ pub struct App {
     pub backchannel: Backchannel,
     pub metrics: Metrics,
     pub look: Look,
+    pub trail: Trail,
+    pub refusals: Refusals,
     /// Names this process among the replicas; new with each start.
     pub replica: String,
     /// `true` once the service is to stop: streams end.

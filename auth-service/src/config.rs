@@ -177,6 +177,24 @@ pub struct Admin {
     /// Subjects of service-account tokens of audience `cloakroom-admin` that may use the admin API.
     #[serde(default)]
     pub subjects: Vec<String>,
+    /// Whether anybody else may, the cluster's own roles say.
+    #[serde(default)]
+    pub kubernetes_rbac: Option<KubernetesRbac>,
+}
+
+/// An API server that is asked by SubjectAccessReview; our account there needs the right to ask (`system:auth-delegator`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesRbac {
+    /// Whose tokens its roles are about: one of [`Config::workload_issuers`].
+    pub issuer: String,
+    /// `https://kubernetes.default.svc`
+    pub url: String,
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// Our own service-account token; read again each time.
+    #[serde(default)]
+    pub bearer_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -248,7 +266,7 @@ pub struct Factors {
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     pub window_seconds: u64,
-    /// For one account from one address.
+    /// For one account from one address, and for a browser that has signed in to it before.
     pub per_account_and_address: u64,
     /// For one account from anywhere: high, so that nobody can lock somebody else out with a few tries.
     pub per_account: u64,
@@ -258,6 +276,8 @@ pub struct Limits {
     pub codes_per_account: u64,
     /// Sign-in pages opened from one address.
     pub visits_per_address: u64,
+    /// Failures of one OAuth client to authenticate from one address.
+    pub per_client_and_address: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -357,15 +377,18 @@ impl Config {
             return Err(ConfigError::Invalid(format!("theme: {colour:?} is not a colour like #2f5bd8")));
         }
         for issuer in &self.workload_issuers {
-            if let JwksSource::Url { url, .. } = &issuer.jwks {
-                let loopback = |url: &Url| matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
-                let fits = Url::parse(url)
-                    .is_ok_and(|url| url.scheme() == "https" || (url.scheme() == "http" && loopback(&url)));
-                if !fits {
-                    return Err(ConfigError::Invalid(format!(
-                        "workload_issuers: {url:?}: https, or http on this machine"
-                    )));
-                }
+            if let JwksSource::Url { url, .. } = &issuer.jwks
+                && !is_confidential(url)
+            {
+                return Err(ConfigError::Invalid(format!("workload_issuers: {url:?}: https, or http on this machine")));
+            }
+        }
+        if let Some(rbac) = &self.admin.kubernetes_rbac {
+            if !is_confidential(&rbac.url) {
+                return refuse("admin.kubernetes_rbac.url: https, or http on this machine");
+            }
+            if !self.workload_issuers.iter().any(|issuer| issuer.issuer == rbac.issuer) {
+                return refuse("admin.kubernetes_rbac.issuer: one of workload_issuers");
             }
         }
         Ok(())
@@ -375,6 +398,11 @@ impl Config {
     pub fn is_plain(&self) -> bool {
         self.issuer.starts_with("http://")
     }
+}
+
+fn is_confidential(url: &str) -> bool {
+    let loopback = |url: &Url| matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    Url::parse(url).is_ok_and(|url| url.scheme() == "https" || (url.scheme() == "http" && loopback(&url)))
 }
 
 #[cfg(test)]

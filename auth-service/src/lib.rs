@@ -13,6 +13,7 @@ pub mod identity;
 pub mod jwt;
 pub mod keys;
 pub mod metrics;
+pub mod outgoing;
 pub mod password;
 pub mod peer;
 pub mod pkce;

@@ -10,6 +10,7 @@ pub mod device_grant;
 pub mod factors;
 pub mod flow;
 pub mod grant;
+pub mod group;
 pub mod hash;
 pub mod profile;
 pub mod reset;

@@ -25,12 +25,12 @@ pub async fn seeds(app: &App) -> Result<usize, ResealError> {
     }
     let mut offset = 0;
     loop {
-        let users = user::list(app.store(), offset, PAGE).await?;
+        let (users, held) = user::list(app.store(), offset, PAGE).await?;
         for user in &users {
             let factors = factors::load(app.store(), &user.id).await?;
             done += usize::from(seed(app, &user.id, &factors).await?);
         }
-        if users.len() < PAGE {
+        if held < PAGE {
             return Ok(done);
         }
         offset += PAGE;

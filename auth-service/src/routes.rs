@@ -1,5 +1,6 @@
 //! URL → endpoint: one table for each port.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,6 +12,8 @@ use cloakroom_protocol::internal_api as paths;
 use http::{HeaderValue, StatusCode};
 
 use crate::app::Shared;
+use crate::audit;
+use crate::endpoint::caller::ADMIN_API;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::problem::problem;
 use crate::endpoint::{admin, health, internal, oauth, pages};
@@ -19,6 +22,8 @@ use crate::endpoint::{admin, health, internal, oauth, pages};
 const PUBLIC_BODY: usize = 64 << 10;
 /// Usage reports come in batches.
 const INTERNAL_BODY: usize = 1 << 20;
+/// Says which request this was; the log, the audit trail and every error have the same id.
+const DECISION_HEADER: &str = "cloakroom-decision";
 /// Longer than a receipt may be waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(45);
 
@@ -55,8 +60,7 @@ pub fn public(app: Shared) -> Router {
         .route("/assets/passkeys.js", get(pages::assets::passkeys))
         .route("/oauth2/authorize", get(oauth::authorize::get).post(oauth::authorize::post))
         .route("/oauth2/logout", get(oauth::logout::get).post(oauth::logout::post))
-        .route("/oauth2/introspect", post(oauth::introspect::introspect))
-        .merge(for_browser_clients())
+        .merge(for_clients(&app))
         .route("/", get(home))
         .fallback(no_such_page)
         .layer(from_fn_with_state(Shared::clone(&app), pages::error::render))
@@ -65,18 +69,24 @@ pub fn public(app: Shared) -> Router {
         .with_state(app)
 }
 
-/// What clients call that are pages themselves.
-fn for_browser_clients() -> Router<Shared> {
-    Router::new()
+/// What clients call. Whoever keeps failing to authenticate is slowed down; all but introspection is for pages as clients, too, which can
+/// read the refusal as well.
+fn for_clients(app: &Shared) -> Router<Shared> {
+    let refusals = from_fn_with_state(Shared::clone(app), oauth::refusals::limit);
+    let of_authenticated = Router::new()
         .route(oauth::token::PATH, post(oauth::token::token))
         .route("/oauth2/device_authorization", post(oauth::device::authorize))
         .route("/oauth2/par", post(oauth::par::push))
         .route("/oauth2/revoke", post(oauth::revoke::revoke))
+        .route_layer(refusals.clone());
+    let of_pages = Router::new()
         .route(oauth::userinfo::PATH, get(oauth::userinfo::userinfo).post(oauth::userinfo::userinfo))
         .route("/oauth2/jwks.json", get(internal::jwks::jwks))
         .route("/.well-known/oauth-authorization-server", get(oauth::discovery::metadata))
         .route("/.well-known/openid-configuration", get(oauth::discovery::metadata))
-        .route_layer(from_fn(oauth::cors::share))
+        .merge(of_authenticated)
+        .route_layer(from_fn(oauth::cors::share));
+    Router::new().route("/oauth2/introspect", post(oauth::introspect::introspect)).route_layer(refusals).merge(of_pages)
 }
 
 pub fn internal(app: Shared) -> Router {
@@ -96,29 +106,12 @@ pub fn internal(app: Shared) -> Router {
             &format!("{}/{{namespace}}/{{name}}", paths::POLICIES),
             put(internal::policies::put).delete(internal::policies::delete),
         )
-        .nest("/admin/v1", administration())
+        .nest(ADMIN_API, admin::routes())
         .fallback(nothing_here)
+        .method_not_allowed_fallback(not_with_this_method)
         .layer(from_fn_with_state(Shared::clone(&app), frame))
         .layer(DefaultBodyLimit::max(INTERNAL_BODY))
         .with_state(app)
-}
-
-fn administration() -> Router<Shared> {
-    Router::new()
-        .route("/users", get(admin::users::list).post(admin::users::create))
-        .route("/users/{id}", get(admin::users::get).patch(admin::users::update).delete(admin::users::delete))
-        .route("/users/{id}/password", put(admin::users::set_password))
-        .route("/users/{id}/password-reset", post(admin::users::reset_password))
-        .route("/users/{id}/factors", get(admin::users::factors).delete(admin::users::delete_factors))
-        .route("/users/{id}/sessions", get(admin::sessions::of_user).delete(admin::sessions::delete_of_user))
-        .route("/sessions/{id}", get(admin::sessions::get).delete(admin::sessions::delete))
-        .route("/clients", get(admin::clients::list).post(admin::clients::create))
-        .route("/clients/{id}", get(admin::clients::get).put(admin::clients::replace).delete(admin::clients::delete))
-        .route("/clients/{id}/secret", post(admin::clients::new_secret))
-        .route("/api-keys", get(admin::api_keys::list).post(admin::api_keys::create))
-        .route("/api-keys/{id}", get(admin::api_keys::get).delete(admin::api_keys::delete))
-        .route("/api-keys/{id}/rotate", post(admin::api_keys::rotate))
-        .route("/keys/rotate", post(admin::keys::rotate))
 }
 
 /// Health and metrics, for kubelet and Prometheus.
@@ -142,10 +135,20 @@ async fn nothing_here() -> Response {
     problem(StatusCode::NOT_FOUND, "not found", None)
 }
 
+/// `Allow` says which: the router adds it (RFC 9110 §15.5.6).
+async fn not_with_this_method() -> Response {
+    problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", None)
+}
+
 async fn frame(State(app): State<Shared>, request: Request, next: Next) -> Response {
-    // A body that trickles in must not keep anything busy. Event streams are answered at once; what follows is not counted.
-    let answered = tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await;
-    let mut response = answered.unwrap_or_else(|_| problem(StatusCode::REQUEST_TIMEOUT, "too slow", None));
+    let decision: Arc<str> = app.random.reference().into();
+    let of_request = audit::Request { decision: Arc::clone(&decision), trail: app.trail.clone() };
+    let answer = async {
+        // A body that trickles in must not keep anything busy. Event streams are answered at once; what follows is not counted.
+        let answered = tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await;
+        answered.unwrap_or_else(|_| problem(StatusCode::REQUEST_TIMEOUT, "too slow", None))
+    };
+    let mut response = audit::within(of_request, answer).await;
     let headers = response.headers_mut();
     let fixed = [
         ("x-content-type-options", "nosniff"),
@@ -157,6 +160,9 @@ async fn frame(State(app): State<Shared>, request: Request, next: Next) -> Respo
     ];
     for (name, value) in fixed {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if let Ok(id) = HeaderValue::from_str(&decision) {
+        headers.insert(DECISION_HEADER, id);
     }
     headers
         .entry("content-security-policy")

@@ -12,9 +12,11 @@ use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use crate::app::{App, Shared};
+use crate::audit::{Trail, TrailWriter};
 use crate::backchannel::Backchannel;
 use crate::clock::Clock;
 use crate::config::{Config, Listener, StoreConfig};
+use crate::endpoint::oauth::refusals::Refusals;
 use crate::events::{Hub, receipt};
 use crate::keys::Schedule;
 use crate::keys::ring::KeyRing;
@@ -104,7 +106,7 @@ pub async fn start_with(config: Config, parts: Parts) -> Result<Running, StartEr
     let [public_certificate, internal_certificate] = certificates;
     let (public_certificate, internal_certificate) = (public_certificate?, internal_certificate?);
     let (stop, stopping) = watch::channel(false);
-    let app = assemble(config, parts, stopping.clone())?;
+    let (app, trail) = assemble(config, parts, stopping.clone())?;
 
     let mut serving = JoinSet::new();
     let acceptor = |certificate: &Option<Arc<Certificate>>| {
@@ -126,12 +128,16 @@ pub async fn start_with(config: Config, parts: Parts) -> Result<Running, StartEr
     for certificate in [public_certificate, internal_certificate].into_iter().flatten() {
         upkeep.spawn(certificate.watch());
     }
-    spawn_upkeep(&mut upkeep, &app);
+    spawn_upkeep(&mut upkeep, &app, trail);
     tracing::info!(issuer = app.config.issuer, %public_addr, %internal_addr, "auth service started");
     Ok(Running { public_addr, internal_addr, metrics_addr, app, stop, serving, upkeep })
 }
 
-fn assemble(config: Config, parts: Parts, stopping: watch::Receiver<bool>) -> Result<Shared, StartError> {
+fn assemble(
+    config: Config,
+    parts: Parts,
+    stopping: watch::Receiver<bool>,
+) -> Result<(Shared, TrailWriter), StartError> {
     let Parts { clock, random, store } = parts;
     let store = match (store, &config.store) {
         (Some(store), _) => store,
@@ -155,7 +161,8 @@ fn assemble(config: Config, parts: Parts, stopping: watch::Receiver<bool>) -> Re
     let passwords = PasswordPool::new(&config.passwords, random.clone())?;
     let look = theme::load(&config.theme)?;
     let replica = random.reference();
-    Ok(Arc::new(App {
+    let (trail, writer) = Trail::new(clock.clone());
+    let app = App {
         config,
         store,
         clock,
@@ -168,9 +175,12 @@ fn assemble(config: Config, parts: Parts, stopping: watch::Receiver<bool>) -> Re
         backchannel: Backchannel::new()?,
         metrics: Metrics::new(),
         look,
+        trail,
+        refusals: Refusals::default(),
         replica,
         stopping,
-    }))
+    };
+    Ok((Arc::new(app), writer))
 }
 
 fn admin_token(config: &Config) -> Result<Option<Zeroizing<String>>, StartError> {
@@ -200,7 +210,9 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
     Ok((listener, bound))
 }
 
-fn spawn_upkeep(tasks: &mut JoinSet<()>, app: &Shared) {
+fn spawn_upkeep(tasks: &mut JoinSet<()>, app: &Shared, trail: TrailWriter) {
+    let trails = Arc::clone(app);
+    tasks.spawn(async move { trail.run(trails.store()).await });
     let hub = Arc::clone(app);
     tasks.spawn(async move { hub.hub.run(hub.store(), &hub.registry, &hub.replica, &hub.clock).await });
     let marks = Arc::clone(app);

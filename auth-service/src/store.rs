@@ -53,6 +53,9 @@ impl fmt::Debug for Key {
     }
 }
 
+/// Audit lines kept, about.
+pub const TRAIL_LENGTH: usize = 10_000;
+
 pub type Fields = HashMap<String, String>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +146,16 @@ pub trait Store: Send + Sync + 'static {
         ttl: Option<Duration>,
     ) -> Result<Created, StoreError>;
 
+    /// As [`Store::create`], but acknowledged only once a replica holds it: what a person or an application was told must survive a failover.
+    async fn create_durably(
+        &self,
+        key: &Key,
+        fields: Vec<(String, String)>,
+        ttl: Option<Duration>,
+    ) -> Result<Created, StoreError> {
+        self.create(key, fields, ttl).await
+    }
+
     /// The named fields, in order; `None` if there is no such document, or none of the fields in it.
     async fn read(&self, key: &Key, fields: &[&str]) -> Result<Option<Vec<Option<String>>>, StoreError>;
 
@@ -150,6 +163,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Changes a document that exists.
     async fn update(&self, key: &Key, update: Update) -> Result<Updated, StoreError>;
+
+    /// As [`Store::update`], but acknowledged only once a replica holds it.
+    async fn update_durably(&self, key: &Key, update: Update) -> Result<Updated, StoreError> {
+        self.update(key, update).await
+    }
 
     /// Changes a document, or makes it; `require` holds all the same (an absent document has no fields).
     async fn upsert(&self, key: &Key, update: Update) -> Result<Updated, StoreError>;
@@ -169,7 +187,7 @@ pub trait Store: Send + Sync + 'static {
     /// Whether a tombstone stands there.
     async fn is_dead(&self, key: &Key) -> Result<bool, StoreError>;
 
-    /// Puts a member into an index until it expires there (never, if `None`); with a guard, only while that holds.
+    /// Puts a member into an index, durably, until it expires there (never, if `None`); with a guard, only while that holds.
     async fn index_add(
         &self,
         index: &Key,
@@ -204,6 +222,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// The marks of all replicas that set theirs within `max_age`, by replica.
     async fn marks(&self, max_age: Duration) -> Result<Fields, StoreError>;
+
+    /// Keeps lines of the audit trail, of which the last [`TRAIL_LENGTH`] or so stay.
+    async fn trail_add(&self, lines: &[String]) -> Result<(), StoreError>;
+
+    /// Lines before one, the latest first.
+    async fn trail(&self, before: Option<EventId>, limit: usize) -> Result<Vec<(EventId, String)>, StoreError>;
 
     /// What the person who operates the store should change, one sentence each.
     async fn advice(&self) -> Result<Vec<String>, StoreError>;

@@ -1,4 +1,7 @@
-//! How often a password may be tried: counted in the store, so that all replicas count together.
+//! How often a secret may be tried: counted in the store, so that all replicas count together.
+//!
+//! Whoever fails often enough for an account is slowed down, and so could slow its owner down. Therefore a browser that has signed in to the
+//! account before is judged by its own failures alone: strangers spend from other counters than the owner does.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -6,6 +9,13 @@ use std::time::Duration;
 use crate::config::Limits;
 use crate::record::hash::StoredHash;
 use crate::store::{Key, Store, StoreError, to_json};
+
+/// Who tries: where from, and in which browser, if the account was used in it before.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    pub address: IpAddr,
+    pub known: Option<&'a str>,
+}
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -23,14 +33,19 @@ pub async fn attempt(
     store: &dyn Store,
     limits: &Limits,
     account: &str,
-    address: IpAddr,
+    from: Source<'_>,
 ) -> Result<Verdict, StoreError> {
     let window = Duration::from_secs(limits.window_seconds);
-    let [pair, whole, from] = counters(account, address);
+    let wait = Verdict::Wait(limits.window_seconds);
+    if let Some(known) = from.known {
+        let within = store.hit(&own(account, known), window).await? <= limits.per_account_and_address;
+        return Ok(if within { Verdict::Go } else { wait });
+    }
+    let [pair, whole, from] = counters(account, from.address);
     let (pair, whole, from) =
         tokio::try_join!(store.hit(&pair, window), store.hit(&whole, window), store.hit(&from, window))?;
     let within = pair <= limits.per_account_and_address && whole <= limits.per_account && from <= limits.per_address;
-    Ok(if within { Verdict::Go } else { Verdict::Wait(limits.window_seconds) })
+    Ok(if within { Verdict::Go } else { wait })
 }
 
 /// Counts a try at a second factor. Whoever gets here has the password, so the count is by account and lasts a day: six digits would not
@@ -59,14 +74,33 @@ pub async fn visit(store: &dyn Store, limits: &Limits, address: IpAddr) -> Resul
 
 /// After the right password: what this person mistyped before is forgiven. The address's count stays, or an attacker could clear it by
 /// signing in to an account of his own.
-pub async fn forgive(store: &dyn Store, account: &str, address: IpAddr) -> Result<(), StoreError> {
-    let [pair, _, _] = counters(account, address);
-    store.forget_hits(&pair).await
+pub async fn forgive(store: &dyn Store, account: &str, from: Source<'_>) -> Result<(), StoreError> {
+    let [pair, _, _] = counters(account, from.address);
+    store.forget_hits(&pair).await?;
+    match from.known {
+        Some(known) => store.forget_hits(&own(account, known)).await,
+        None => Ok(()),
+    }
+}
+
+/// Counts a client's failure to show that it is who it says; whether it may go on trying. Per address: nobody can lock another's client out.
+pub async fn refused(store: &dyn Store, limits: &Limits, client: &str, address: IpAddr) -> Result<Verdict, StoreError> {
+    let counter = Key::new("tries", name(&format!("client\0{client}\0{}", network(address))));
+    let count = store.hit(&counter, Duration::from_secs(limits.window_seconds)).await?;
+    Ok(if count < limits.per_client_and_address { Verdict::Go } else { Verdict::Wait(limits.window_seconds) })
+}
+
+/// What a browser that is known at an account has tried there.
+fn own(account: &str, known: &str) -> Key {
+    Key::new("tries", name(&format!("known\0{account}\0{known}")))
+}
+
+fn name(text: &str) -> String {
+    to_json(&StoredHash::of_secret(text)).replace('"', "")
 }
 
 fn counters(account: &str, address: IpAddr) -> [Key; 3] {
     let address = network(address);
-    let name = |text: &str| to_json(&StoredHash::of_secret(text)).replace('"', "");
     [
         Key::new("tries", name(&format!("{account}\0{address}"))),
         Key::new("tries", name(&format!("account\0{account}"))),
@@ -75,7 +109,7 @@ fn counters(account: &str, address: IpAddr) -> [Key; 3] {
 }
 
 /// Whoever has one IPv6 address has 2^64 of them.
-fn network(address: IpAddr) -> String {
+pub fn network(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => {
@@ -98,29 +132,49 @@ mod tests {
         per_address: 6,
         codes_per_account: 2,
         visits_per_address: 9,
+        per_client_and_address: 3,
     };
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn from(address: &str) -> Source<'static> {
+        Source { address: address.parse().unwrap(), known: None }
     }
 
     #[tokio::test]
     async fn a_stranger_cannot_lock_the_owner_out_with_a_few_tries() {
         let store = MemoryStore::new(Clock::system());
         for _ in 0..2 {
-            assert_eq!(attempt(&store, &LIMITS, "ann", ip("198.51.100.1")).await.unwrap(), Verdict::Go);
+            assert_eq!(attempt(&store, &LIMITS, "ann", from("198.51.100.1")).await.unwrap(), Verdict::Go);
         }
-        assert_eq!(attempt(&store, &LIMITS, "ann", ip("198.51.100.1")).await.unwrap(), Verdict::Wait(60));
-        assert_eq!(attempt(&store, &LIMITS, "ann", ip("203.0.113.9")).await.unwrap(), Verdict::Go);
+        assert_eq!(attempt(&store, &LIMITS, "ann", from("198.51.100.1")).await.unwrap(), Verdict::Wait(60));
+        assert_eq!(attempt(&store, &LIMITS, "ann", from("203.0.113.9")).await.unwrap(), Verdict::Go);
+    }
+
+    #[tokio::test]
+    async fn strangers_from_everywhere_cannot_lock_a_known_browser_out_not_even_from_its_own_address() {
+        let store = MemoryStore::new(Clock::system());
+        for host in 1..=9 {
+            for _ in 0..3 {
+                attempt(&store, &LIMITS, "ann", from(&format!("203.0.113.{host}"))).await.unwrap();
+            }
+        }
+        let same_place = from("203.0.113.1");
+        assert_eq!(attempt(&store, &LIMITS, "ann", same_place).await.unwrap(), Verdict::Wait(60));
+        let own = Source { known: Some("the owner's"), ..same_place };
+        for _ in 0..2 {
+            assert_eq!(attempt(&store, &LIMITS, "ann", own).await.unwrap(), Verdict::Go);
+        }
+        assert_eq!(attempt(&store, &LIMITS, "ann", own).await.unwrap(), Verdict::Wait(60), "nor guess on and on");
+        forgive(&store, "ann", own).await.unwrap();
+        assert_eq!(attempt(&store, &LIMITS, "ann", own).await.unwrap(), Verdict::Go);
     }
 
     #[tokio::test]
     async fn one_address_cannot_try_many_accounts() {
         let store = MemoryStore::new(Clock::system());
         for account in ["a", "b", "c", "d", "e", "f"] {
-            assert_eq!(attempt(&store, &LIMITS, account, ip("2001:db8::1")).await.unwrap(), Verdict::Go);
+            assert_eq!(attempt(&store, &LIMITS, account, from("2001:db8::1")).await.unwrap(), Verdict::Go);
         }
-        let neighbour = ip("2001:db8::ffff:1");
+        let neighbour = from("2001:db8::ffff:1");
         assert_eq!(attempt(&store, &LIMITS, "g", neighbour).await.unwrap(), Verdict::Wait(60), "same /64");
     }
 
@@ -138,13 +192,25 @@ mod tests {
     #[tokio::test]
     async fn success_forgives_the_account_but_not_the_address() {
         let store = MemoryStore::new(Clock::system());
-        let address = ip("198.51.100.1");
+        let here = from("198.51.100.1");
         for _ in 0..3 {
             for _ in 0..2 {
-                attempt(&store, &LIMITS, "mallory", address).await.unwrap();
+                attempt(&store, &LIMITS, "mallory", here).await.unwrap();
             }
-            forgive(&store, "mallory", address).await.unwrap();
+            forgive(&store, "mallory", here).await.unwrap();
         }
-        assert_eq!(attempt(&store, &LIMITS, "victim", address).await.unwrap(), Verdict::Wait(60));
+        assert_eq!(attempt(&store, &LIMITS, "victim", here).await.unwrap(), Verdict::Wait(60));
+    }
+
+    #[tokio::test]
+    async fn a_client_is_slowed_down_where_it_fails_and_nowhere_else() {
+        let store = MemoryStore::new(Clock::system());
+        let (here, elsewhere) = ("198.51.100.1".parse().unwrap(), "203.0.113.9".parse().unwrap());
+        for _ in 0..2 {
+            assert_eq!(refused(&store, &LIMITS, "app", here).await.unwrap(), Verdict::Go);
+        }
+        assert_eq!(refused(&store, &LIMITS, "app", here).await.unwrap(), Verdict::Wait(60));
+        assert_eq!(refused(&store, &LIMITS, "app", elsewhere).await.unwrap(), Verdict::Go);
+        assert_eq!(refused(&store, &LIMITS, "other", here).await.unwrap(), Verdict::Go);
     }
 }

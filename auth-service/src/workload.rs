@@ -1,11 +1,12 @@
 //! Who calls the internal port: workloads by their projected service-account token, verified offline; administrators by a bearer token.
 
+mod access_review;
 mod jwks;
 
+pub use access_review::Wish;
 pub use jwks::JwksError;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use cloakroom_protocol::internal_api::WORKLOAD_AUDIENCE;
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
@@ -17,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use access_review::AccessReview;
 use jwks::Jwks;
 
 /// Audience of service-account tokens for the admin API.
@@ -46,6 +48,8 @@ const ALGORITHMS: [Algorithm; 9] = [
 /// A workload that has proved who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
+    /// The cluster.
+    pub issuer: String,
     pub subject: String,
     pub namespace: String,
     pub service_account: String,
@@ -100,6 +104,7 @@ pub struct Authenticator {
     operators: Vec<String>,
     admin_token: Option<Zeroizing<String>>,
     admin_subjects: Vec<String>,
+    access_review: Option<AccessReview>,
     clock: Clock,
     /// SHA-256 of the token → who, for which audience, and until when.
     known: Cache<[u8; 32], (Arc<Workload>, &'static str, u64)>,
@@ -140,6 +145,10 @@ impl Authenticator {
             operators: config.operators.clone(),
             admin_token,
             admin_subjects: config.admin.subjects.clone(),
+            access_review: match &config.admin.kubernetes_rbac {
+                Some(rbac) => Some(AccessReview::new(rbac, clock.clone())?),
+                None => None,
+            },
             clock,
             known: Cache::new(REMEMBERED),
         })
@@ -156,17 +165,23 @@ impl Authenticator {
         Ok(if operator { Caller::Operator(workload) } else { Caller::Workload(workload) })
     }
 
-    /// For the admin API.
-    pub async fn admin(&self, authorization: Option<&[u8]>) -> Result<Caller, AuthenticationError> {
+    /// For the admin API: whoever has its token, the subjects that the configuration names, and whom the cluster's roles let do it.
+    pub async fn admin(&self, authorization: Option<&[u8]>, wish: &Wish) -> Result<Caller, AuthenticationError> {
         let token = bearer(authorization)?;
         if self.is_admin_token(token) {
             return Ok(Caller::Admin("admin token".into()));
         }
         let workload = self.verify(token, ADMIN_AUDIENCE).await?;
-        if !self.admin_subjects.contains(&workload.subject) {
-            return Err(AuthenticationError::Forbidden(workload.subject.clone()));
+        let allowed = self.admin_subjects.contains(&workload.subject)
+            || match &self.access_review {
+                Some(review) => review.allows(&workload, wish).await?,
+                None => false,
+            };
+        if allowed {
+            Ok(Caller::Admin(workload.subject.as_str().into()))
+        } else {
+            Err(AuthenticationError::Forbidden(workload.subject.clone()))
         }
-        Ok(Caller::Admin(workload.subject.as_str().into()))
     }
 
     fn is_admin_token(&self, token: &str) -> bool {
@@ -229,7 +244,7 @@ impl Authenticator {
             return Err(refused(&"subject and kubernetes.io claims disagree"));
         }
         let pod = pod.map(|pod| pod.name);
-        let workload = Workload { subject: claims.sub, namespace, service_account: serviceaccount.name, pod };
+        let workload = Workload { issuer, subject: claims.sub, namespace, service_account: serviceaccount.name, pod };
         Ok((workload, claims.exp.saturating_add(LEEWAY)))
     }
 }
@@ -255,6 +270,3 @@ fn unverified_issuer(token: &str) -> Option<String> {
     let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).ok()?;
     serde_json::from_slice::<Issuer>(&json).ok().map(|claims| claims.iss)
 }
-
-/// How long fetching an issuer's keys may take.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(5);

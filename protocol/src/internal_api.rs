@@ -30,6 +30,7 @@ pub struct IntrospectForm {
 
 /// RFC 9457 problem, for people and logs; the status code is what programs act on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     #[serde(default = "about_blank", rename = "type")]
     pub kind: String,
@@ -37,11 +38,14 @@ pub struct Problem {
     pub status: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Names the request: the log of whoever answered has it, with the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision_id: Option<String>,
 }
 
 impl Problem {
     pub fn new(status: u16, title: &str, detail: Option<String>) -> Self {
-        Self { kind: about_blank(), title: title.to_owned(), status, detail }
+        Self { kind: about_blank(), title: title.to_owned(), status, detail, decision_id: None }
     }
 }
 

@@ -32,6 +32,7 @@ pub enum RevokeScope {
 
 /// What is known about a revocation when the answer is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Receipt {
     /// Id of the event on the stream; absent if there was nothing to revoke.
     #[serde(default, skip_serializing_if = "Option::is_none")]

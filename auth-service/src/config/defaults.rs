@@ -61,6 +61,7 @@ impl Default for Limits {
             per_address: 100,
             codes_per_account: 30,
             visits_per_address: 1000,
+            per_client_and_address: 50,
         }
     }
 }

@@ -1,58 +1,75 @@
-//! `/admin/v1`: users, sessions, clients, API keys, signing keys; JSON, for administrators.
+//! `/admin/v1`: users, groups, sessions, grants, clients, API keys, signing keys, audit trail; JSON, for administrators.
+
+#![expect(unused_qualifications, reason = "utoipa's macros name types by their whole path")]
 
 pub mod api_keys;
+pub mod audit;
 pub mod clients;
+pub mod factors;
+pub mod grants;
+pub mod groups;
+pub mod input;
 pub mod keys;
+pub mod openapi;
 pub mod sessions;
 pub mod users;
 
-use serde::{Deserialize, Serialize};
+use axum::Router;
+use axum::routing::get;
+use bytes::Bytes;
+use http::header;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::internal::revoke::SETTLE_WITHIN;
+use crate::app::Shared;
 
-/// Page of a list.
-#[derive(Clone, Copy, Deserialize)]
-pub struct Paging {
-    #[serde(default)]
-    pub offset: usize,
-    #[serde(default = "default_limit")]
-    pub limit: usize,
+/// The routes, and their description among them; that one needs no token, since it says nothing that the documentation does not.
+pub fn routes() -> Router<Shared> {
+    let (router, document) = described();
+    let document = Bytes::from(document);
+    let answer = move || {
+        let document = document.clone();
+        async move { ([(header::CONTENT_TYPE, "application/json")], document) }
+    };
+    router.route("/openapi.json", get(answer))
 }
 
-const MAX_LIMIT: usize = 500;
-
-fn default_limit() -> usize {
-    100
+/// The OpenAPI document.
+pub fn document() -> String {
+    described().1
 }
 
-impl Paging {
-    fn limit(self) -> usize {
-        self.limit.clamp(1, MAX_LIMIT)
-    }
+fn described() -> (Router<Shared>, String) {
+    let (router, api) = table().split_for_parts();
+    let mut document = openapi::with_problems(api).to_pretty_json().unwrap_or_default();
+    document.push('\n');
+    (router, document)
 }
 
-#[derive(Serialize)]
-pub struct List<T> {
-    pub items: Vec<T>,
-    /// Where the next page starts; absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_offset: Option<usize>,
-}
-
-impl<T> List<T> {
-    fn page(items: Vec<T>, paging: Paging) -> Self {
-        let next_offset = (items.len() == paging.limit()).then(|| paging.offset + items.len());
-        Self { items, next_offset }
-    }
-}
-
-/// `?wait=<ms>` of whatever revokes.
-#[derive(Clone, Copy, Deserialize)]
-pub struct Wait {
-    #[serde(default = "default_wait")]
-    pub wait: u64,
-}
-
-fn default_wait() -> u64 {
-    SETTLE_WITHIN
+/// The table from which both the routes and their description are made: none can be missing from the other.
+fn table() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::get, users::replace, users::update, users::delete))
+        .routes(routes!(users::set_password))
+        .routes(routes!(factors::reset_password))
+        .routes(routes!(factors::get, factors::delete))
+        .routes(routes!(groups::list))
+        .routes(routes!(groups::members))
+        .routes(routes!(groups::add_member, groups::remove_member))
+        .routes(routes!(sessions::of_user, sessions::delete_of_user))
+        .routes(routes!(sessions::get, sessions::delete))
+        .routes(routes!(sessions::data))
+        .routes(routes!(grants::of_user))
+        .routes(routes!(grants::of_client))
+        .routes(routes!(grants::get, grants::delete))
+        .routes(routes!(clients::list, clients::create))
+        .routes(routes!(clients::get, clients::replace, clients::delete))
+        .routes(routes!(clients::new_secret))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_keys::get, api_keys::delete))
+        .routes(routes!(api_keys::rotate))
+        .routes(routes!(keys::list))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(audit::list))
 }

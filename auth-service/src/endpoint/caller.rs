@@ -1,6 +1,6 @@
 //! What handlers take: the authenticated caller, and bodies as form or JSON.
 
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, Request};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::problem::ApiError;
 use crate::app::Shared;
-use crate::workload::{AuthenticationError, Caller};
+use crate::workload::{AuthenticationError, Caller, Wish};
 
 impl FromRequestParts<Shared> for Caller {
     type Rejection = ApiError;
@@ -18,6 +18,9 @@ impl FromRequestParts<Shared> for Caller {
     }
 }
 
+/// Where the admin API lives on the internal port.
+pub const ADMIN_API: &str = "/admin/v1";
+
 /// Somebody who may use the admin API.
 pub struct Administrator(pub Caller);
 
@@ -25,7 +28,12 @@ impl FromRequestParts<Shared> for Administrator {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, ApiError> {
-        let result = app.authenticator.admin(authorization(&parts.headers)?).await;
+        let route = MatchedPath::from_request_parts(parts, app).await;
+        let route = route.as_ref().map_or("", |matched| matched.as_str().trim_start_matches(ADMIN_API));
+        let parameters = RawPathParams::from_request_parts(parts, app).await;
+        let name = parameters.iter().flatten().next().map(|(_, value)| value);
+        let wish = Wish::of(&parts.method, route, name);
+        let result = app.authenticator.admin(authorization(&parts.headers)?, &wish).await;
         if let Err(error) = &result {
             crate::audit::record("admin.refused", "unknown", parts.uri.path(), error);
         }

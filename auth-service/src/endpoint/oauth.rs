@@ -12,6 +12,7 @@ pub mod id_token;
 pub mod introspect;
 pub mod logout;
 pub mod par;
+pub mod refusals;
 pub mod revoke;
 pub mod token;
 pub mod userinfo;

@@ -19,6 +19,10 @@ pub enum ApiError {
     BadRequest(String),
     #[error(transparent)]
     Authentication(#[from] AuthenticationError),
+    #[error("a JSON body is needed, and Content-Type: application/json")]
+    UnsupportedMediaType,
+    #[error("the body is too large")]
+    TooLarge,
     #[error("{0}")]
     Forbidden(String),
     #[error("{0}")]
@@ -85,6 +89,8 @@ impl IntoResponse for ApiError {
             Self::Authentication(AuthenticationError::Unavailable(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the issuer of workload tokens cannot be reached", None)
             }
+            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not JSON", Some(self.to_string())),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too large", None),
             Self::Forbidden(detail) => (StatusCode::FORBIDDEN, "not allowed", Some(detail.clone())),
             Self::NotFound(what) => (StatusCode::NOT_FOUND, "not found", Some((*what).to_owned())),
             Self::Conflict(detail) => (StatusCode::CONFLICT, "conflict", Some(detail.clone())),
@@ -93,7 +99,7 @@ impl IntoResponse for ApiError {
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal error", None),
         };
         if status.is_server_error() {
-            tracing::warn!(error = %self, status = status.as_u16(), "request failed");
+            tracing::warn!(error = %self, status = status.as_u16(), decision = crate::audit::decision().as_deref(), "request failed");
         }
         let mut response = problem(status, title, detail);
         if status == StatusCode::UNAUTHORIZED {
@@ -104,7 +110,8 @@ impl IntoResponse for ApiError {
 }
 
 pub fn problem(status: StatusCode, title: &str, detail: Option<String>) -> Response {
-    let body = crate::store::to_json(&Problem::new(status.as_u16(), title, detail));
+    let decision_id = crate::audit::decision().map(|id| id.to_string());
+    let body = crate::store::to_json(&Problem { decision_id, ..Problem::new(status.as_u16(), title, detail) });
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

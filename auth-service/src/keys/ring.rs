@@ -74,6 +74,17 @@ impl JwtType {
     }
 }
 
+/// Where a key is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Known to those who verify; signs soon.
+    Published,
+    Signing,
+    /// What it signed may still be alive.
+    Retired,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     #[error("no signing key yet: the store has not answered since start")]
@@ -149,6 +160,25 @@ impl KeyRing {
     pub fn jwks(&self) -> Result<Arc<str>, KeyError> {
         let held = self.held.load();
         if held.signers.is_empty() { Err(KeyError::NoKey) } else { Ok(Arc::clone(&held.jwks)) }
+    }
+
+    /// Key id, algorithm, stage, when it was made and since when it signs, of every published key.
+    pub fn published(&self) -> Vec<(String, &'static str, Stage, u64, u64)> {
+        let (held, now) = (self.held.load(), self.clock.seconds());
+        let signs = signing(&held.stored, self.alg, now);
+        let of = |(at, key): (usize, &StoredKey)| {
+            let stage = match signs {
+                Some(one) if one == at => Stage::Signing,
+                _ if key.active_from > now => Stage::Published,
+                _ => Stage::Retired,
+            };
+            let alg = match key.alg {
+                Algorithm::ES256 => "ES256",
+                Algorithm::EdDSA => "EdDSA",
+            };
+            (key.kid.clone(), alg, stage, key.created, key.active_from)
+        };
+        held.stored.iter().enumerate().map(of).collect()
     }
 
     pub fn algorithm(&self) -> Algorithm {

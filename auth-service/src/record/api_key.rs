@@ -79,7 +79,7 @@ pub async fn create(store: &dyn Store, api_key: &ApiKey, epoch: Option<u64>, now
     }
     store.index_add(&all(), &api_key.id.to_string(), ttl, None).await?;
     let fields = vec![("k".to_owned(), to_json(facts)), ("p".to_owned(), to_json(&api_key.profile))];
-    match store.create(&key(api_key.id), fields, ttl).await? {
+    match store.create_durably(&key(api_key.id), fields, ttl).await? {
         Created::Yes => Ok(()),
         Created::Exists | Created::Dead => Err(RecordError::Revoked),
     }
@@ -106,14 +106,16 @@ pub async fn save(store: &dyn Store, api_key: &ApiKey) -> Result<Updated, StoreE
         set: vec![("k".to_owned(), to_json(&api_key.facts))],
         ..Update::default()
     };
-    store.update(&key(api_key.id), update).await
+    store.update_durably(&key(api_key.id), update).await
 }
 
-pub async fn list(store: &dyn Store, offset: usize, limit: usize) -> Result<Vec<ApiKey>, StoreError> {
+/// Keys, and how many entries of the index they are.
+pub async fn list(store: &dyn Store, offset: usize, limit: usize) -> Result<(Vec<ApiKey>, usize), StoreError> {
     let ids = store.index_list(&all(), offset, limit).await?;
+    let held = ids.len();
     let ids: Vec<TokenId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
     let keys = futures::future::try_join_all(ids.into_iter().map(|id| load(store, id))).await?;
-    Ok(keys.into_iter().flatten().collect())
+    Ok((keys.into_iter().flatten().collect(), held))
 }
 
 pub async fn unlist(store: &dyn Store, id: TokenId) -> Result<(), StoreError> {
@@ -126,7 +128,7 @@ pub async fn touch(store: &dyn Store, api_key: &ApiKey, used: u64) -> Result<(),
         set: vec![("u".to_owned(), used.to_string())],
         ..Update::default()
     };
-    store.update(&key(api_key.id), update).await.map(drop)
+    store.update_durably(&key(api_key.id), update).await.map(drop)
 }
 
 pub async fn set_profile(store: &dyn Store, id: TokenId, profile: &Profile) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use url::Url;
 use super::hash::StoredHash;
 use crate::store::{Created, Key, Store, StoreError, Update, Updated, from_json, to_json};
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Client {
     pub client_id: String,
@@ -45,7 +45,7 @@ pub struct Client {
     pub require_mfa: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantType {
     AuthorizationCode,
@@ -77,6 +77,9 @@ impl GrantType {
     }
 }
 
+const MAX_NAME: usize = 256;
+const MAX_LIST: usize = 100;
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidClient {
     #[error("a client id is 1 to 128 of A-Z a-z 0-9 . _ ~ - and neither a policy's name nor an id of ours")]
@@ -93,6 +96,10 @@ pub enum InvalidClient {
     PublicClientCredentials,
     #[error("authorization_code needs a redirect URI")]
     NoRedirectUri,
+    #[error("name: at most {MAX_NAME} characters, none of them a control character")]
+    Name,
+    #[error("lists: at most {MAX_LIST} of each, none of them empty, over-long or with a space in it")]
+    List,
 }
 
 impl Client {
@@ -123,6 +130,14 @@ impl Client {
         let like_a_person = id.len() == 22 && id.bytes().all(|b| b.is_ascii_alphanumeric());
         if id.is_empty() || id.len() > 128 || !id.bytes().all(plain) || like_a_person {
             return Err(InvalidClient::Id);
+        }
+        if self.name.chars().count() > MAX_NAME || self.name.chars().any(char::is_control) {
+            return Err(InvalidClient::Name);
+        }
+        let lists =
+            [&self.redirect_uris, &self.post_logout_redirect_uris, &self.scopes, &self.audiences, &self.introspects];
+        if self.grant_types.len() > 10 || !lists.into_iter().all(|list| is_list(list)) {
+            return Err(InvalidClient::List);
         }
         for uri in self.redirect_uris.iter().chain(&self.post_logout_redirect_uris) {
             if !is_redirect_uri(uri) {
@@ -157,6 +172,11 @@ impl Client {
     pub fn may_leave_to(&self, uri: &str) -> bool {
         is_registered(&self.post_logout_redirect_uris, uri)
     }
+}
+
+/// Bounded in number and length. An audience has no spaces: lists of them are space separated elsewhere.
+fn is_list(list: &[String]) -> bool {
+    list.len() <= MAX_LIST && list.iter().all(|one| !one.is_empty() && one.len() <= 2048 && !one.contains([' ', '\0']))
 }
 
 /// Space separated scopes, each of them allowed, each once.
@@ -246,7 +266,7 @@ fn all() -> Key {
 
 pub async fn create(store: &dyn Store, client: &Client) -> Result<bool, StoreError> {
     let fields = vec![("d".to_owned(), to_json(client))];
-    if store.create(&key(&client.client_id), fields, None).await? != Created::Yes {
+    if store.create_durably(&key(&client.client_id), fields, None).await? != Created::Yes {
         return Ok(false);
     }
     store.index_add(&all(), &client.client_id, None, None).await?;
@@ -260,13 +280,14 @@ pub async fn load(store: &dyn Store, id: &str) -> Result<Option<Client>, StoreEr
 
 pub async fn replace(store: &dyn Store, client: &Client) -> Result<bool, StoreError> {
     let update = Update { set: vec![("d".to_owned(), to_json(client))], ..Update::default() };
-    Ok(store.update(&key(&client.client_id), update).await? == Updated::Yes)
+    Ok(store.update_durably(&key(&client.client_id), update).await? == Updated::Yes)
 }
 
-pub async fn list(store: &dyn Store, offset: usize, limit: usize) -> Result<Vec<Client>, StoreError> {
+/// Clients, and how many entries of the index they are.
+pub async fn list(store: &dyn Store, offset: usize, limit: usize) -> Result<(Vec<Client>, usize), StoreError> {
     let ids = store.index_list(&all(), offset, limit).await?;
     let clients = futures::future::try_join_all(ids.iter().map(|id| load(store, id))).await?;
-    Ok(clients.into_iter().flatten().collect())
+    Ok((clients.into_iter().flatten().collect(), ids.len()))
 }
 
 pub async fn remove(store: &dyn Store, id: &str) -> Result<bool, StoreError> {

@@ -191,7 +191,7 @@ pub async fn create(store: &dyn Store, grant: &Grant, epoch: Option<u64>, now: u
     if let Some(refresh) = &grant.refresh {
         fields.push(("r".to_owned(), to_json(refresh)));
     }
-    match store.create(&key(grant.id), fields, Some(grant.ttl(now))).await? {
+    match store.create_durably(&key(grant.id), fields, Some(grant.ttl(now))).await? {
         Created::Yes => Ok(()),
         Created::Exists | Created::Dead => Err(RecordError::Revoked),
     }
@@ -228,7 +228,7 @@ pub async fn save_tokens(store: &dyn Store, grant: &Grant, now: u64) -> Result<U
         ttl: Some(grant.ttl(now)),
         ..Update::default()
     };
-    store.update(&key(grant.id), update).await
+    store.update_durably(&key(grant.id), update).await
 }
 
 pub async fn set_profile(store: &dyn Store, id: TokenId, profile: &Profile) -> Result<(), StoreError> {

@@ -22,6 +22,15 @@ impl StoredHash {
     }
 }
 
+/// In constant time, as everywhere.
+impl PartialEq for StoredHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(other)
+    }
+}
+
+impl Eq for StoredHash {}
+
 impl From<SecretHash> for StoredHash {
     fn from(hash: SecretHash) -> Self {
         Self(URL_SAFE_NO_PAD.encode(hash.as_bytes()))

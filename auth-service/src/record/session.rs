@@ -3,6 +3,7 @@
 //! Fields: `s` what never changes, `u` last use, `i` longest idle time, `e` absolute end, `p` profile, `alive`; and for each client `c:` its seat,
 //! `d:` its data, `v:` the data's version.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cloakroom_protocol::token::{OpaqueToken, TokenId};
@@ -114,7 +115,7 @@ pub async fn create(store: &dyn Store, user: &User, session: &Session, now: u64)
         ("e".to_owned(), session.end.to_string()),
         ("p".to_owned(), to_json(&session.profile)),
     ];
-    match store.create(&key(session.id), fields, Some(ttl)).await? {
+    match store.create_durably(&key(session.id), fields, Some(ttl)).await? {
         Created::Yes => Ok(()),
         Created::Exists | Created::Dead => Err(RecordError::Revoked),
     }
@@ -157,6 +158,21 @@ pub async fn load_with_clients(store: &dyn Store, id: TokenId) -> Result<Option<
     let mut clients: Vec<String> = clients(&fields).map(str::to_owned).collect();
     clients.sort();
     Ok(Session::parse(id, |name| fields.get(name).cloned())?.map(|session| (session, clients)))
+}
+
+/// Every client's data, with its version.
+pub async fn load_data(
+    store: &dyn Store,
+    id: TokenId,
+) -> Result<Option<BTreeMap<String, (u64, Map<String, Value>)>>, StoreError> {
+    let Some(fields) = store.read_all(&key(id)).await? else { return Ok(None) };
+    let mut all = BTreeMap::new();
+    for client in clients(&fields) {
+        let data = fields.get(&format!("d:{client}")).map_or(Ok(Map::new()), |json| from_json("data", json))?;
+        let version = fields.get(&format!("v:{client}")).map_or(Ok(0), |json| from_json("version", json))?;
+        all.insert(client.to_owned(), (version, data));
+    }
+    Ok(Some(all))
 }
 
 /// Whose seat the token's secret belongs to: for administrators, who ask without naming a policy.
@@ -205,7 +221,7 @@ pub async fn seat(
         ("e".to_owned(), session.end.to_string()),
     ];
     let update = Update { set: fields, ttl: Some(session.ttl(now)), ..Update::default() };
-    match store.update(&key(session.id), update).await? {
+    match store.update_durably(&key(session.id), update).await? {
         Updated::Yes => Ok(()),
         Updated::Conflict | Updated::Missing => Err(RecordError::Revoked),
     }
@@ -247,7 +263,7 @@ pub async fn write_data(
         set: vec![(data_field, to_json(data)), (version_field, (version + 1).to_string())],
         ..Update::default()
     };
-    store.update(&key(id), update).await
+    store.update_durably(&key(id), update).await
 }
 
 /// Copies what the apps of the same browser stored from the session that a new one replaces.

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::hash::StoredHash;
 use super::profile::Profile;
-use super::{RecordError, records_of};
+use super::{RecordError, group, records_of};
 use crate::store::{Created, Fields, Key, Store, StoreError, Update, Updated, from_json, to_json};
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Details {
     pub username: String,
     #[serde(flatten)]
@@ -20,7 +20,7 @@ pub struct Details {
 }
 
 /// What an administrator sets; the user name is kept beside it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProfileDetails {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -35,6 +35,7 @@ pub struct ProfileDetails {
     #[serde(default)]
     pub scopes: Vec<String>,
     #[serde(default)]
+    #[schema(value_type = Object)]
     pub claims: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -124,9 +125,10 @@ pub async fn create(store: &dyn Store, user: &User) -> Result<bool, StoreError> 
             return Ok(false);
         }
     }
+    group::enter(store, &user.id, &user.details.profile.groups).await?;
     let mut fields = vec![("d".to_owned(), to_json(&user.details)), ("e".to_owned(), user.epoch.to_string())];
     fields.extend(user.password.clone().map(|hash| ("h".to_owned(), hash.0)));
-    store.create(&key(&user.id), fields, None).await?;
+    store.create_durably(&key(&user.id), fields, None).await?;
     store.index_add(&everyone(), &user.id, None, None).await?;
     Ok(true)
 }
@@ -141,28 +143,42 @@ pub async fn find(store: &dyn Store, username: &str) -> Result<Option<User>, Sto
     load(store, fields.get("id").map_or("nobody", String::as_str)).await
 }
 
-pub async fn list(store: &dyn Store, offset: usize, limit: usize) -> Result<Vec<User>, StoreError> {
+/// Users, and how many entries of the index they are.
+pub async fn list(store: &dyn Store, offset: usize, limit: usize) -> Result<(Vec<User>, usize), StoreError> {
     let ids = store.index_list(&everyone(), offset, limit).await?;
     let users = futures::future::try_join_all(ids.iter().map(|id| load(store, id))).await?;
-    Ok(users.into_iter().flatten().collect())
+    Ok((users.into_iter().flatten().collect(), ids.len()))
 }
 
 /// Changes a user and moves the epoch on, so that a sign-in under way with what was true before fails.
 pub async fn change(store: &dyn Store, user: &User, change: Change) -> Result<u64, RecordError> {
     let epoch = user.epoch + 1;
+    let (entered, left) = change.details.as_ref().map(|details| group_changes(user, details)).unwrap_or_default();
+    group::enter(store, &user.id, &entered).await?;
     let mut set = vec![("e".to_owned(), epoch.to_string())];
     set.extend(change.details.map(|details| ("d".to_owned(), to_json(&details))));
     set.extend(change.password.map(|hash| ("h".to_owned(), hash.0)));
     let update = Update { require: vec![("e".to_owned(), Some(user.epoch.to_string()))], set, ..Update::default() };
-    match store.update(&key(&user.id), update).await? {
-        Updated::Yes => Ok(epoch),
+    match store.update_durably(&key(&user.id), update).await? {
+        Updated::Yes => {
+            group::leave(store, &user.id, &left).await?;
+            Ok(epoch)
+        }
         Updated::Conflict => Err(RecordError::Contention),
         Updated::Missing => Err(RecordError::SubjectChanged),
     }
 }
 
+/// Groups entered, and groups left.
+fn group_changes(before: &User, after: &Details) -> (Vec<String>, Vec<String>) {
+    let without = |one: &[String], other: &[String]| one.iter().filter(|name| !other.contains(name)).cloned().collect();
+    let (before, after) = (&before.details.profile.groups, &after.profile.groups);
+    (without(after, before), without(before, after))
+}
+
 pub async fn remove(store: &dyn Store, user: &User) -> Result<(), StoreError> {
     store.take(&key(&user.id)).await?;
+    group::leave(store, &user.id, &user.details.profile.groups).await?;
     store.take(&name_key(&user.details.username)).await?;
     store.index_remove(&everyone(), &user.id).await
 }

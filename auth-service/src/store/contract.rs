@@ -64,6 +64,7 @@ contract!(
     a_reader_resumes_anywhere_and_is_told_of_gaps,
     a_blocked_reader_wakes_at_an_event,
     marks_are_shared_and_age,
+    the_trail_is_read_backwards_in_pages_and_stays_bounded,
     strange_text_survives,
     one_of_many_writers_wins,
     a_one_time_code_is_used_by_one_of_many,
@@ -379,4 +380,20 @@ async fn a_trusted_browser_is_forgotten_by_its_owner_only(store: &dyn Store) {
     device::forget_all(store, "u").await.unwrap();
     assert!(device::list(store, "u").await.unwrap().is_empty());
     assert_eq!(device::list(store, "v").await.unwrap().len(), 1);
+}
+
+async fn the_trail_is_read_backwards_in_pages_and_stays_bounded(store: &dyn Store) {
+    assert_eq!(store.trail(None, 10).await.unwrap(), []);
+    let lines: Vec<String> = (0..5).map(|number| format!("line {number}")).collect();
+    store.trail_add(&lines).await.unwrap();
+    let first = store.trail(None, 3).await.unwrap();
+    let second = store.trail(first.last().map(|(id, _)| *id), 3).await.unwrap();
+    let texts: Vec<&str> = first.iter().chain(&second).map(|(_, line)| line.as_str()).collect();
+    assert_eq!(texts, ["line 4", "line 3", "line 2", "line 1", "line 0"]);
+    for _ in 0..30 {
+        store.trail_add(&vec!["more".to_owned(); 500]).await.unwrap();
+    }
+    let kept = store.trail(None, 50_000).await.unwrap().len();
+    // Redis trims whole nodes of a hundred entries.
+    assert!((super::TRAIL_LENGTH..super::TRAIL_LENGTH + 200).contains(&kept), "{kept}");
 }

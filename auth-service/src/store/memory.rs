@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::{
-    Backlog, Created, Entry, EventId, Fields, Guard, Key, Revocation, Store, StoreError, StreamEntry, Update, Updated,
+    Backlog, Created, Entry, EventId, Fields, Guard, Key, Revocation, Store, StoreError, StreamEntry, TRAIL_LENGTH,
+    Update, Updated,
 };
 use crate::clock::Clock;
 
@@ -35,6 +36,7 @@ struct State {
     last_id: EventId,
     trimmed: EventId,
     marks: HashMap<String, (String, u64)>,
+    trail: VecDeque<(EventId, String)>,
     writes: u32,
 }
 
@@ -300,6 +302,29 @@ impl Store for MemoryStore {
         let (mut state, now) = self.lock();
         state.marks.retain(|_, (_, at)| after(*at, max_age) > now);
         Ok(state.marks.iter().map(|(replica, (mark, _))| (replica.clone(), mark.clone())).collect())
+    }
+
+    async fn trail_add(&self, lines: &[String]) -> Result<(), StoreError> {
+        let (mut state, now) = self.lock();
+        for line in lines {
+            let last = state.trail.back().map_or(EventId::default(), |(id, _)| *id);
+            let id = if now > last.millis {
+                EventId { millis: now, sequence: 0 }
+            } else {
+                EventId { sequence: last.sequence + 1, ..last }
+            };
+            state.trail.push_back((id, line.clone()));
+            if state.trail.len() > TRAIL_LENGTH {
+                state.trail.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    async fn trail(&self, before: Option<EventId>, limit: usize) -> Result<Vec<(EventId, String)>, StoreError> {
+        let (state, _) = self.lock();
+        let end = before.map_or(state.trail.len(), |before| state.trail.partition_point(|(id, _)| *id < before));
+        Ok(state.trail.range(..end).rev().take(limit).cloned().collect())
     }
 
     async fn advice(&self) -> Result<Vec<String>, StoreError> {

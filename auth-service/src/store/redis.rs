@@ -1,36 +1,38 @@
 //! Redis 6.2 or later: one server, Sentinel or Cluster.
 //!
-//! Three connections, so that nothing waits for what blocks: ordinary commands; revocations, which wait for replicas; and the reader of
+//! Three connections, so that nothing waits for what blocks: ordinary commands; durable writes, which wait for replicas; and the reader of
 //! the event stream.
 
 mod connect;
+mod durable;
 mod info;
 mod scripts;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures::future::try_join_all;
-use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::streams::{StreamRangeReply, StreamReadReply};
 use redis::{Cmd, FromRedisValue, RedisError, Value, cmd, from_redis_value};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Backlog, Created, Entry, EventId, Fields, Guard, Key, Revocation, Store, StoreError, StreamEntry, Update, Updated,
-    from_json, to_json,
+    Backlog, Created, Entry, EventId, Fields, Guard, Key, Revocation, Store, StoreError, StreamEntry, TRAIL_LENGTH,
+    Update, Updated, from_json, to_json,
 };
 use crate::config::RedisConfig;
-use connect::{Connection, Line, Verdict, judge};
-use info::{advice_from, connected_replicas};
+use connect::{Line, Verdict, judge};
+use durable::Call;
+use info::advice_from;
 use scripts::Script;
 
 /// An ordinary command that takes longer has failed.
 const ANSWER: Duration = Duration::from_millis(1500);
 /// Longest blocking read of the stream, and the time for its answer.
 const MAX_BLOCK: Duration = Duration::from_secs(1);
-/// How long a revocation waits for replicas.
+/// How long a durable write waits for replicas.
 const REPLICATION: Duration = Duration::from_secs(1);
 
 /// Events kept, about: at a thousand revocations a second, a sidecar may be away for more than a minute.
@@ -40,17 +42,21 @@ const STREAM_LIFE: Duration = Duration::from_secs(7 * 86_400);
 const MAX_BACKLOG: usize = 10_000;
 /// A revocation that was begun and not finished for so long was left by its process.
 const ABANDONED: Duration = Duration::from_secs(5);
+const TRAIL_LIFE: Duration = Duration::from_secs(90 * 86_400);
 const MARKS_LIFE: Duration = Duration::from_secs(60);
 
 pub struct RedisStore {
     prefix: String,
     replicas: Option<u32>,
     commands: Line,
-    revocations: Line,
+    durable: Line,
+    /// Replicas of a single primary, and when they were counted.
+    counted: Mutex<Option<(Instant, u64)>>,
     events: Line,
     stream: String,
     pending: String,
     marks: String,
+    trail: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,11 +83,13 @@ impl RedisStore {
             prefix: config.prefix.clone(),
             replicas: config.revocation_replicas,
             commands: Line::new(config, ANSWER)?,
-            revocations: Line::new(config, ANSWER + REPLICATION)?,
+            durable: Line::new(config, ANSWER + REPLICATION)?,
+            counted: Mutex::default(),
             events: Line::new(config, ANSWER + MAX_BLOCK)?,
             stream: event_key("stream"),
             pending: event_key("pending"),
             marks: event_key("marks"),
+            trail: Key::new("trail", "audit").render(&config.prefix),
         })
     }
 
@@ -131,90 +139,66 @@ impl RedisStore {
         parsed.map_err(|error| failed(line, generation, &error))
     }
 
-    /// Removes one document and puts its tombstone.
-    async fn bury(&self, key: &Key, tombstone: &str) -> Result<Option<Fields>, StoreError> {
-        let (document, grave) = (self.key(key), self.tombstone(key));
-        let fields: Fields = self.script(&self.revocations, &scripts::BURY, &[&document, &grave], &[tombstone]).await?;
-        Ok((!fields.is_empty()).then_some(fields))
-    }
-
-    async fn append(&self, line: &Line, entry: &Entry, intent: &str) -> Result<EventId, StoreError> {
-        let keep_for = STREAM_LIFE.as_millis().to_string();
-        let arguments = [&entry.name, &entry.data, STREAM_LENGTH, &keep_for, intent];
-        let id: String = self.script(line, &scripts::PUBLISH, &[&self.stream, &self.pending], &arguments).await?;
+    async fn append(&self, entry: &Entry) -> Result<EventId, StoreError> {
+        let arguments = publish_arguments(entry, "");
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let id: String =
+            self.script(&self.commands, &scripts::PUBLISH, &[&self.stream, &self.pending], &arguments).await?;
         parse_id(&id)
     }
 
-    /// The rest of a revocation, once it is written down: records, replicas, event, replicas.
-    async fn carry_out(&self, name: &str, intent: &Intent) -> Result<Revocation, StoreError> {
-        let tombstone = intent.tombstone_ms.to_string();
-        let removed = try_join_all(intent.keys.iter().map(|key| self.bury(key, &tombstone))).await?;
-        let mut slots: Vec<String> = intent.keys.iter().map(|key| self.key(key)).collect();
-        if matches!(self.revocations.get().await?.1, Connection::Node(_)) {
-            slots.truncate(1);
-        }
-        let mut replicas = None;
-        for key in &slots {
-            replicas = fewer(replicas, self.wait_for_replicas(key).await?);
-        }
-        let event = self.append(&self.revocations, &intent.event, name).await?;
-        replicas = fewer(replicas, self.wait_for_replicas(&self.stream).await?);
-        Ok(Revocation { removed, event, replicas })
+    fn creation<'a>(&self, key: &Key, fields: &'a [(String, String)], ttl: Option<Duration>) -> Call<'a> {
+        let mut arguments = vec![Cow::from(ttl.map(milliseconds).unwrap_or_default())];
+        arguments
+            .extend(fields.iter().flat_map(|(field, value)| [Cow::from(field.as_str()), Cow::from(value.as_str())]));
+        Call { keys: vec![self.key(key), self.tombstone(key)], arguments }
     }
 
-    /// `WAIT` on the node that holds the key, where it has replicas (or must have some).
-    async fn wait_for_replicas(&self, key: &str) -> Result<Option<u64>, StoreError> {
-        let wanted = match self.replicas {
-            Some(0) => return Ok(None),
-            Some(wanted) => wanted,
-            None => {
-                let info: String = self.at_node_of(key, cmd("INFO").arg("replication")).await?;
-                if connected_replicas(&info) == 0 {
-                    return Ok(None);
-                }
-                1
-            }
-        };
-        let milliseconds = u64::try_from(REPLICATION.as_millis()).unwrap_or(1000);
-        let reached: u64 = self.at_node_of(key, cmd("WAIT").arg(wanted).arg(milliseconds)).await?;
-        if reached >= u64::from(wanted) { Ok(Some(reached)) } else { Err(StoreError::NotReplicated) }
-    }
-
-    /// A command without a key, at the node that holds one, on the connection that revoked.
-    async fn at_node_of<T: FromRedisValue>(&self, key: &str, command: &mut Cmd) -> Result<T, StoreError> {
-        let (generation, mut connection) = self.revocations.get().await?;
-        let answer = match &mut connection {
-            Connection::Node(node) => command.query_async::<Value>(node).await,
-            Connection::Cluster(cluster) => {
-                let route = Route::with_key(key, SlotAddr::Master);
-                let routing = RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(route));
-                cluster.route_command(command.clone(), routing).await
-            }
-        };
-        let parsed = answer.and_then(|value| from_redis_value(value).map_err(RedisError::from));
-        parsed.map_err(|error| failed(&self.revocations, generation, &error).error)
-    }
-
-    async fn change(&self, mode: &str, key: &Key, update: Update) -> Result<Updated, StoreError> {
+    fn change<'a>(&self, mode: &'a str, key: &Key, update: &'a Update) -> Call<'a> {
         let ttl = update.ttl.map(|ttl| ttl.as_millis().to_string()).unwrap_or_default();
-        let counts = [update.require.len(), update.set.len(), update.unset.len()].map(|count| count.to_string());
-        let mut arguments = vec![mode, ttl.as_str(), &counts[0], &counts[1], &counts[2]];
+        let counts =
+            [update.require.len(), update.set.len(), update.unset.len()].map(|count| Cow::from(count.to_string()));
+        let mut arguments: Vec<Cow<'a, str>> = vec![Cow::from(mode), Cow::from(ttl)];
+        arguments.extend(counts);
         for (field, value) in &update.require {
-            arguments.extend([field.as_str(), if value.is_some() { "1" } else { "0" }, value.as_deref().unwrap_or("")]);
+            let given = if value.is_some() { "1" } else { "0" };
+            arguments.extend([Cow::from(field.as_str()), Cow::from(given), Cow::from(value.as_deref().unwrap_or(""))]);
         }
         for (field, value) in &update.set {
-            arguments.extend([field.as_str(), value.as_str()]);
+            arguments.extend([Cow::from(field.as_str()), Cow::from(value.as_str())]);
         }
-        arguments.extend(update.unset.iter().map(String::as_str));
-        let (document, grave) = (self.key(key), self.tombstone(key));
-        let done: String = self.script(&self.commands, &scripts::CHANGE, &[&document, &grave], &arguments).await?;
-        match done.as_str() {
-            "yes" => Ok(Updated::Yes),
-            "conflict" => Ok(Updated::Conflict),
-            "missing" => Ok(Updated::Missing),
-            other => Err(StoreError::Corrupt(format!("a script answered {other:?}"))),
-        }
+        arguments.extend(update.unset.iter().map(|field| Cow::from(field.as_str())));
+        Call { keys: vec![self.key(key), self.tombstone(key)], arguments }
     }
+
+    async fn call<T: FromRedisValue>(&self, script: &Script, call: &Call<'_>) -> Result<T, StoreError> {
+        let keys: Vec<&str> = call.keys.iter().map(String::as_str).collect();
+        let arguments: Vec<&str> = call.arguments.iter().map(AsRef::as_ref).collect();
+        self.script(&self.commands, script, &keys, &arguments).await
+    }
+}
+
+fn created(word: &str) -> Created {
+    match word {
+        "dead" => Created::Dead,
+        "exists" => Created::Exists,
+        _ => Created::Yes,
+    }
+}
+
+fn updated(word: &str) -> Result<Updated, StoreError> {
+    match word {
+        "yes" => Ok(Updated::Yes),
+        "conflict" => Ok(Updated::Conflict),
+        "missing" => Ok(Updated::Missing),
+        other => Err(StoreError::Corrupt(format!("a script answered {other:?}"))),
+    }
+}
+
+/// With the intent that the event fulfils, or none.
+fn publish_arguments(entry: &Entry, intent: &str) -> [String; 5] {
+    let keep_for = STREAM_LIFE.as_millis().to_string();
+    [entry.name.clone(), entry.data.clone(), STREAM_LENGTH.to_owned(), keep_for, intent.to_owned()]
 }
 
 struct Failure {
@@ -261,16 +245,18 @@ impl Store for RedisStore {
         fields: Vec<(String, String)>,
         ttl: Option<Duration>,
     ) -> Result<Created, StoreError> {
-        let ttl = ttl.map(milliseconds).unwrap_or_default();
-        let mut arguments = vec![ttl.as_str()];
-        arguments.extend(fields.iter().flat_map(|(field, value)| [field.as_str(), value.as_str()]));
-        let (document, grave) = (self.key(key), self.tombstone(key));
-        let done: String = self.script(&self.commands, &scripts::CREATE, &[&document, &grave], &arguments).await?;
-        Ok(match done.as_str() {
-            "dead" => Created::Dead,
-            "exists" => Created::Exists,
-            _ => Created::Yes,
-        })
+        let done: String = self.call(&scripts::CREATE, &self.creation(key, &fields, ttl)).await?;
+        Ok(created(&done))
+    }
+
+    async fn create_durably(
+        &self,
+        key: &Key,
+        fields: Vec<(String, String)>,
+        ttl: Option<Duration>,
+    ) -> Result<Created, StoreError> {
+        let done: String = self.durably(&scripts::CREATE, &self.creation(key, &fields, ttl)).await?;
+        Ok(created(&done))
     }
 
     async fn read(&self, key: &Key, fields: &[&str]) -> Result<Option<Vec<Option<String>>>, StoreError> {
@@ -285,11 +271,18 @@ impl Store for RedisStore {
     }
 
     async fn update(&self, key: &Key, update: Update) -> Result<Updated, StoreError> {
-        self.change("update", key, update).await
+        let done: String = self.call(&scripts::CHANGE, &self.change("update", key, &update)).await?;
+        updated(&done)
+    }
+
+    async fn update_durably(&self, key: &Key, update: Update) -> Result<Updated, StoreError> {
+        let done: String = self.durably(&scripts::CHANGE, &self.change("update", key, &update)).await?;
+        updated(&done)
     }
 
     async fn upsert(&self, key: &Key, update: Update) -> Result<Updated, StoreError> {
-        self.change("upsert", key, update).await
+        let done: String = self.call(&scripts::CHANGE, &self.change("upsert", key, &update)).await?;
+        updated(&done)
     }
 
     async fn take(&self, key: &Key) -> Result<Option<Fields>, StoreError> {
@@ -303,14 +296,14 @@ impl Store for RedisStore {
         // The same revocation has the same name: repeating it does not pile up.
         let name = to_json(&intent);
         let life = STREAM_LIFE.as_millis().to_string();
-        let () = self.script(&self.revocations, &scripts::STAMP, &[&self.pending], &[&name, "", &life]).await?;
+        let () = self.script(&self.durable, &scripts::STAMP, &[&self.pending], &[&name, "", &life]).await?;
         self.carry_out(&name, &intent).await
     }
 
     async fn recover(&self) -> Result<usize, StoreError> {
         let age = ABANDONED.as_millis().to_string();
         let left: Vec<(String, String)> =
-            self.script(&self.revocations, &scripts::STAMPED, &[&self.pending], &[&age, "older"]).await?;
+            self.script(&self.durable, &scripts::STAMPED, &[&self.pending], &[&age, "older"]).await?;
         for (name, _) in &left {
             match from_json::<Intent>("intent", name) {
                 Ok(intent) => drop(self.carry_out(name, &intent).await?),
@@ -338,7 +331,8 @@ impl Store for RedisStore {
             Some(guard) => (self.key(&guard.key), guard.field.as_str(), guard.value.as_str()),
             None => (name.clone(), "", ""),
         };
-        self.script(&self.commands, &scripts::INDEX_ADD, &[&name, &guarded], &[member, &ttl, field, value]).await
+        let arguments = [member, ttl.as_str(), field, value].map(Cow::from).to_vec();
+        self.durably(&scripts::INDEX_ADD, &Call { keys: vec![name, guarded], arguments }).await
     }
 
     async fn index_list(&self, index: &Key, offset: usize, limit: usize) -> Result<Vec<String>, StoreError> {
@@ -359,7 +353,7 @@ impl Store for RedisStore {
     }
 
     async fn publish(&self, entry: &Entry) -> Result<EventId, StoreError> {
-        self.append(&self.commands, entry, "").await
+        self.append(entry).await
     }
 
     async fn tail(&self) -> Result<EventId, StoreError> {
@@ -377,7 +371,7 @@ impl Store for RedisStore {
             // Whatever cut this connection has most likely cut the others.
             if failure.verdict == Verdict::Lost {
                 self.commands.give_up_any();
-                self.revocations.give_up_any();
+                self.durable.give_up_any();
             }
             failure.error
         })?;
@@ -415,6 +409,25 @@ impl Store for RedisStore {
     async fn marks(&self, max_age: Duration) -> Result<Fields, StoreError> {
         let age = max_age.as_millis().to_string();
         self.script(&self.commands, &scripts::STAMPED, &[&self.marks], &[&age, "younger"]).await
+    }
+
+    async fn trail_add(&self, lines: &[String]) -> Result<(), StoreError> {
+        let (length, life) = (TRAIL_LENGTH.to_string(), TRAIL_LIFE.as_millis().to_string());
+        let mut arguments = vec![length.as_str(), life.as_str()];
+        arguments.extend(lines.iter().map(String::as_str));
+        self.script(&self.commands, &scripts::TRAIL_ADD, &[&self.trail], &arguments).await
+    }
+
+    async fn trail(&self, before: Option<EventId>, limit: usize) -> Result<Vec<(EventId, String)>, StoreError> {
+        let from = before.map_or("+".to_owned(), |before| format!("({before}"));
+        let mut command = cmd("XREVRANGE");
+        command.arg(&self.trail).arg(from).arg("-").arg("COUNT").arg(limit);
+        let reply: StreamRangeReply = self.read_command(&self.commands, &command).await?;
+        let line = |fields: &HashMap<String, Value>| {
+            from_redis_value::<String>(fields.get("l").cloned().unwrap_or(Value::Nil))
+                .map_err(|error| StoreError::Corrupt(format!("audit line: {error}")))
+        };
+        reply.ids.iter().map(|entry| Ok((parse_id(&entry.id)?, line(&entry.map)?))).collect()
     }
 
     async fn advice(&self) -> Result<Vec<String>, StoreError> {

@@ -6,22 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use http_body_util::Full;
 use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet, KeyAlgorithm};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use tokio::sync::Mutex;
 
-use super::FETCH_TIMEOUT;
 use crate::clock::Clock;
 use crate::config::JwksSource;
+use crate::outgoing;
 
 /// An unknown key makes us ask again, but made-up key ids must not make us ask all the time.
 const ASK_AGAIN_AFTER: u64 = 10;
 /// Keys are asked for again at this age even if nothing is missing, so that withdrawn ones go.
 const REFRESH_AFTER: u64 = 300;
-const MAX_BODY: usize = 1 << 20;
 
 pub(super) struct Jwks {
     source: Source,
@@ -143,29 +140,18 @@ impl Jwks {
     }
 }
 
-/// CA and bearer token are read each time: both change while we run.
 async fn fetch(url: &http::Uri, ca_file: Option<&Path>, bearer_file: Option<&Path>) -> Result<Bytes, JwksError> {
-    let failed = |what: &dyn std::fmt::Display| JwksError::Source(format!("{url}: {what}"));
-    let tls = crate::tls::client_config(ca_file).map_err(|error| failed(&error))?;
-    let connector =
-        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-    let client = Client::builder(TokioExecutor::new()).build(connector);
     let mut request = http::Request::get(url.clone()).header("accept", "application/jwk-set+json, application/json");
     if let Some(path) = bearer_file {
-        let token = tokio::fs::read_to_string(path).await.map_err(|error| failed(&error))?;
-        request = request.header("authorization", format!("Bearer {}", token.trim()));
+        request = request.header("authorization", outgoing::bearer_of(path).await.map_err(JwksError::Source)?);
     }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| failed(&error))?;
-    let answer = async {
-        let response = client.request(request).await.map_err(|error| failed(&error))?;
-        // Redirects are not followed: the keys are where the configuration says or nowhere.
-        if response.status() != http::StatusCode::OK {
-            return Err(failed(&response.status()));
-        }
-        let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|error| failed(&error))?;
-        Ok(body.to_bytes())
-    };
-    tokio::time::timeout(FETCH_TIMEOUT, answer).await.map_err(|_| failed(&"no answer in time"))?
+    let request = request.body(Full::default()).map_err(|error| JwksError::Source(format!("{url}: {error}")))?;
+    let answer = outgoing::send(request, ca_file).await.map_err(JwksError::Source)?;
+    // A redirect is no answer: the keys are where the configuration says or nowhere.
+    if answer.status() != http::StatusCode::OK {
+        return Err(JwksError::Source(format!("{url}: {}", answer.status())));
+    }
+    Ok(answer.into_body())
 }
 
 /// Keys of a kind we do not know are passed over; symmetric ones too (RFC 8725 §2.1).

@@ -154,3 +154,150 @@ async fn lists_come_in_pages() {
     let last = service.admin(Method::GET, "/users?limit=2&offset=2", &json!({})).await.expect(200).json();
     assert_eq!((last["items"].as_array().unwrap().len(), last.get("next_offset")), (1, None));
 }
+
+#[tokio::test]
+async fn the_same_again_changes_nothing() {
+    let (service, id) = shop().await;
+    let path = format!("/users/{id}");
+    let wanted =
+        json!({"name": "Ann Other", "email": "ann@example.com", "email_verified": true, "groups": ["staff", "night"]});
+    let first = service.admin(Method::PUT, &path, &wanted).await.expect(200).json();
+    assert_eq!((&first["roles"], &first["name"]), (&json!([]), &json!("Ann Other")), "what is absent is taken away");
+    // A sign-in under way would fail if the account had changed meanwhile.
+    let mut browser = Browser::default();
+    let to_page = browser.get(&service, &service.push("shop/web", SHOP, &[]).await).await.expect(303);
+    let again = service.admin(Method::PUT, &path, &wanted).await.expect(200).json();
+    assert_eq!(first, again);
+    browser.sign_in(&service, &to_page, "ann", PASSWORD).await.expect(303);
+    let trail = service.admin(Method::GET, "/audit", &json!({})).await.expect(200).body;
+    assert_eq!(trail.matches("user.updated").count(), 1, "{trail}");
+}
+
+#[tokio::test]
+async fn a_client_can_be_put_back_as_it_was_shown() {
+    let (service, _) = shop().await;
+    let body = json!({"client_id": "app", "redirect_uris": ["https://app.example.com/cb"], "grant_types": ["authorization_code"]});
+    service.admin(Method::POST, "/clients", &body).await.expect(201);
+    let shown = service.admin(Method::GET, "/clients/app", &json!({})).await.expect(200).json();
+    assert_eq!(service.admin(Method::PUT, "/clients/app", &shown).await.expect(200).json(), shown);
+    for change in [json!({"client_id": "other"}), json!({"public": true})] {
+        service.admin(Method::PUT, "/clients/app", &change).await.expect(409);
+    }
+    let made_up = service.admin(Method::POST, "/clients", &json!({"public": true})).await.expect(201).json();
+    assert!(made_up["client_id"].as_str().unwrap().starts_with("client-") && made_up.get("client_secret").is_none());
+}
+
+#[tokio::test]
+async fn groups_are_there_while_somebody_is_in_them() {
+    let (service, ann) = shop().await;
+    let bob = service.create_user("bob").await;
+    let names = async || {
+        let list = service.admin(Method::GET, "/groups", &json!({})).await.expect(200).json();
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|group| group["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let members = async |group: &str| {
+        let list = service.admin(Method::GET, &format!("/groups/{group}/members"), &json!({})).await.expect(200).json();
+        let mut ids: Vec<String> =
+            list["items"].as_array().unwrap().iter().map(|user| user["id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(names().await, ["staff"]);
+    for _ in 0..2 {
+        service.admin(Method::PUT, &format!("/groups/night%20shift/members/{ann}"), &json!({})).await.expect(204);
+    }
+    assert_eq!((names().await.len(), members("night%20shift").await), (2, vec![ann.clone()]));
+    let shown = service.admin(Method::GET, &format!("/users/{ann}"), &json!({})).await.expect(200).json();
+    assert_eq!(shown["groups"], json!(["staff", "night shift"]));
+    for _ in 0..2 {
+        service.admin(Method::DELETE, &format!("/groups/night%20shift/members/{ann}"), &json!({})).await.expect(204);
+    }
+    assert_eq!(names().await, ["staff"]);
+    service.admin(Method::PATCH, &format!("/users/{bob}"), &json!({"groups": ["staff", "leads"]})).await.expect(200);
+    let mut both = vec![ann.clone(), bob.clone()];
+    both.sort();
+    assert_eq!((members("staff").await, members("leads").await), (both, vec![bob.clone()]));
+    service.admin(Method::DELETE, &format!("/users/{bob}"), &json!({})).await.expect(200);
+    assert_eq!((names().await, members("staff").await), (vec!["staff".to_owned()], vec![ann]));
+    service.admin(Method::PUT, "/groups/staff/members/nobody", &json!({})).await.expect(404);
+}
+
+#[tokio::test]
+async fn a_session_shows_what_apps_keep_in_it() {
+    let (service, _) = shop().await;
+    let token = service.sign_in_at(&mut Browser::default(), "shop/web", SHOP, "ann").await;
+    let path = format!("/sessions/{}/data", &token[3..25]);
+    let empty = service.admin(Method::GET, &path, &json!({})).await.expect(200).json();
+    assert_eq!(empty, json!({"shop/web": {"version": 0, "data": {}}}));
+    let change = json!({"token": token, "policy": "shop/web", "version": 0, "patch": {"cart": ["tea"]}});
+    service.internal_json(Method::POST, "/internal/v1/session", &service.workload("shop"), &change).await.expect(200);
+    let written = service.admin(Method::GET, &path, &json!({})).await.expect(200).json();
+    assert_eq!(written, json!({"shop/web": {"version": 1, "data": {"cart": ["tea"]}}}));
+}
+
+#[tokio::test]
+async fn grants_are_listed_by_user_and_by_client_and_ended() {
+    let bench = crate::oauth::bench().await;
+    let code = bench.code(&mut Browser::default(), &[]).await;
+    let token = bench.redeem(&code).await.expect(200).json()["access_token"].as_str().unwrap().to_owned();
+    let service = &bench.service;
+    let of_client = service.admin(Method::GET, "/clients/app/grants", &json!({})).await.expect(200).json();
+    let grant = &of_client["items"][0];
+    assert_eq!((&grant["client_id"], &grant["username"]), (&json!("app"), &json!("ann")));
+    assert_eq!((&grant["scopes"], &grant["audiences"]), (&json!(["openid", "email", "orders"]), &json!(["shop/web"])));
+    let of_user = format!("/users/{}/grants", grant["sub"].as_str().unwrap());
+    assert_eq!(service.admin(Method::GET, &of_user, &json!({})).await.expect(200).json(), of_client);
+    let one = format!("/grants/{}", grant["id"].as_str().unwrap());
+    assert_eq!(&service.admin(Method::GET, &one, &json!({})).await.expect(200).json(), grant);
+    for _ in 0..2 {
+        service.admin(Method::DELETE, &one, &json!({})).await.expect(200);
+    }
+    service.admin(Method::GET, &one, &json!({})).await.expect(404);
+    assert_eq!(service.admin(Method::GET, &of_user, &json!({})).await.expect(200).json()["items"], json!([]));
+    assert_eq!(service.introspect(&token, "shop/web").await["active"], false);
+}
+
+#[tokio::test]
+async fn the_audit_trail_says_who_did_what_why_and_in_which_request() {
+    let (service, id) = shop().await;
+    let mut browser = Browser::default();
+    let to_page = browser.get(&service, &service.push("shop/web", SHOP, &[]).await).await.expect(303);
+    let refused = browser.sign_in(&service, &to_page, "ann", "wrong password").await.expect(422);
+    let decision = refused.header("cloakroom-decision").to_owned();
+    let mut line = json!(null);
+    for _ in 0..200 {
+        let trail = service.admin(Method::GET, "/audit", &json!({})).await.expect(200).json();
+        let items = trail["items"].as_array().unwrap();
+        if let Some(found) = items.iter().find(|line| line["event"] == "sign-in.failed") {
+            line = found.clone();
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!((&line["subject"], &line["decision"]), (&json!(id), &json!(decision)));
+    assert_eq!((line["reason"].as_str(), line["actor"].as_str()), (Some("wrong name or password"), Some("127.0.0.1")));
+    assert!(
+        line["time"].as_u64().unwrap() / 1000 >= service.now() - 60 && !line.to_string().contains("wrong password\"")
+    );
+    let newest = service.admin(Method::GET, "/audit?limit=1", &json!({})).await.expect(200).json();
+    let older = format!("/audit?limit=500&before={}", newest["next"].as_str().unwrap());
+    let older = service.admin(Method::GET, &older, &json!({})).await.expect(200).json();
+    assert!(older["items"].as_array().unwrap().iter().any(|line| line["event"] == "user.created"));
+    assert!(older.get("next").is_none());
+}
+
+#[tokio::test]
+async fn signing_keys_are_listed_with_where_they_are_in_their_life() {
+    let (service, _) = shop().await;
+    service.admin(Method::POST, "/keys/rotate", &json!({})).await.expect(204);
+    let keys = service.admin(Method::GET, "/keys", &json!({})).await.expect(200).json();
+    let stages: Vec<&str> =
+        keys["items"].as_array().unwrap().iter().map(|key| key["stage"].as_str().unwrap()).collect();
+    assert_eq!(stages, ["signing", "published"]);
+    assert!(!keys.to_string().contains("sealed"));
+}

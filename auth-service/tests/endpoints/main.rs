@@ -5,8 +5,12 @@
 mod harness;
 
 mod abuse;
+mod abuse_limits;
+mod abuse_timing;
 mod account;
 mod admin;
+mod admin_contract;
+mod admin_rights;
 mod backchannel;
 mod device;
 mod dpop;

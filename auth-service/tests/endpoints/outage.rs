@@ -105,6 +105,12 @@ impl Store for Fragile {
     async fn marks(&self, max_age: Duration) -> Result<Fields, StoreError> {
         self.here()?.marks(max_age).await
     }
+    async fn trail_add(&self, lines: &[String]) -> Result<(), StoreError> {
+        self.here()?.trail_add(lines).await
+    }
+    async fn trail(&self, before: Option<EventId>, limit: usize) -> Result<Vec<(EventId, String)>, StoreError> {
+        self.here()?.trail(before, limit).await
+    }
     async fn advice(&self) -> Result<Vec<String>, StoreError> {
         self.here()?.advice().await
     }

@@ -185,6 +185,45 @@ async fn an_introspection_costs_one_round_trip_and_junk_none() {
 }
 
 #[tokio::test]
+async fn a_session_that_nobody_changes_is_not_written_however_often_it_is_used() {
+    let Some(redis) = Redis::start(free_port()) else { return };
+    let service = replica(&redis, 1).await;
+    service.register_policy("shop/web", SHOP).await.expect(200);
+    service.create_user("ann").await;
+    let token = service.sign_in_at(&mut Browser::default(), "shop/web", SHOP, "ann").await;
+    let key = format!("cloakroom:{{{}}}:session", &token[3..25]);
+    let url = format!("redis://127.0.0.1:{}", redis.port);
+    let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    // Redis counts down; only a write would set the time of its end anew.
+    let mut look = async || -> (std::collections::BTreeMap<String, String>, u64) {
+        let fields = redis::cmd("HGETALL").arg(&key).query_async(&mut connection).await.unwrap();
+        let ends = redis::cmd("PEXPIRETIME").arg(&key).query_async(&mut connection).await.unwrap();
+        (fields, ends)
+    };
+    let before = look().await;
+    for _ in 0..100 {
+        assert_eq!(service.introspect(&token, "shop/web").await["active"], true);
+    }
+    assert_eq!(look().await, before);
+    // A minute later the use is written down: once.
+    service.clock.pass(61);
+    for _ in 0..20 {
+        service.introspect(&token, "shop/web").await;
+    }
+    let mut after = look().await;
+    for _ in 0..200 {
+        if after != before {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        after = look().await;
+    }
+    assert_ne!(after.0["u"], before.0["u"]);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(look().await, after);
+}
+
+#[tokio::test]
 async fn a_primary_that_takes_no_writes_earns_no_heartbeat() {
     use http_body_util::BodyExt;
     let Some(redis) = Redis::start(free_port()) else { return };

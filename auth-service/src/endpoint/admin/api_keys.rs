@@ -1,17 +1,16 @@
 //! `/admin/v1/api-keys`: made for a user or a service, shown once, listed by their public id.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::response::{IntoResponse, Response};
+use axum::extract::State;
 use cloakroom_protocol::revocation::Receipt;
 use cloakroom_protocol::token::{OpaqueToken, TokenId, TokenKind};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use super::{List, Paging, Wait};
+use super::input::{InBody, InPath, InQuery, List, Paging, Wait, whole};
 use crate::app::Shared;
-use crate::endpoint::caller::{Administrator, JsonBody};
+use crate::endpoint::caller::Administrator;
 use crate::endpoint::internal::revoke::receipt_for;
 use crate::endpoint::problem::ApiError;
 use crate::record::api_key::{self, ApiKey, Before, Facts};
@@ -21,51 +20,86 @@ use crate::record::user;
 use crate::revoke;
 use crate::store::Updated;
 
-const MAX_OVERLAP: u64 = 30 * 86_400;
+/// Ten years, in seconds.
+const MAX_LIFE: u64 = 315_360_000;
+const DEFAULT_OVERLAP: u64 = 86_400;
+/// 30 days, in seconds.
+const MAX_OVERLAP: u64 = 2_592_000;
+const MAX_NAME: usize = 256;
+const MAX_LIST: usize = 100;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     #[serde(default)]
+    #[schema(max_length = 256)]
     name: String,
     /// Id of the user it acts for; or
     user: Option<String>,
     /// the name of a service, which becomes the subject `service:<name>`.
     service: Option<String>,
     #[serde(default)]
+    #[schema(max_items = 100)]
     scopes: Vec<String>,
     /// Audiences of the policies where it counts.
+    #[schema(min_items = 1, max_items = 100)]
     audiences: Vec<String>,
     /// Seconds; absent: until it is revoked.
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(minimum = 1, maximum = 315_360_000)]
     expires_in: Option<u64>,
 }
 
-fn show(key: &ApiKey) -> Value {
-    json!({
-        "id": key.id,
-        "name": key.facts.name,
-        "sub": key.facts.sub,
-        "scopes": key.facts.scope.split(' ').filter(|scope| !scope.is_empty()).collect::<Vec<_>>(),
-        "audiences": key.facts.aud,
-        "created": key.facts.created,
-        "expires": key.facts.end,
-        "last_used": key.last_used,
-        "old_secret_until": key.facts.before.as_ref().map(|before| before.until),
-    })
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKey)]
+pub struct Shown {
+    #[schema(value_type = String)]
+    id: TokenId,
+    name: String,
+    sub: String,
+    scopes: Vec<String>,
+    audiences: Vec<String>,
+    /// Unix seconds, as are the following.
+    created: u64,
+    /// Absent: until it is revoked.
+    expires: Option<u64>,
+    /// To the minute.
+    last_used: Option<u64>,
+    /// While a rotation overlaps: until when the secret before it is good.
+    old_secret_until: Option<u64>,
+    /// Shown once, when it was made or rotated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key: Option<String>,
 }
 
+impl Shown {
+    fn of(key: ApiKey, api_key: Option<String>) -> Self {
+        Self {
+            id: key.id,
+            name: key.facts.name,
+            sub: key.facts.sub,
+            scopes: key.facts.scope.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect(),
+            audiences: key.facts.aud,
+            created: key.facts.created,
+            expires: key.facts.end,
+            last_used: key.last_used,
+            old_secret_until: key.facts.before.map(|before| before.until),
+            api_key,
+        }
+    }
+}
+
+#[utoipa::path(
+    post, path = "/api-keys", tag = "api-keys", summary = "Make an API key, shown this once", request_body = NewKey,
+    responses((status = 201, body = Shown), (status = 404, description = "There is no such active user."))
+)]
 pub async fn create(
     State(app): State<Shared>,
     admin: Administrator,
-    JsonBody(new): JsonBody<NewKey>,
-) -> Result<Response, ApiError> {
+    InBody(new): InBody<NewKey>,
+) -> Result<(StatusCode, Json<Shown>), ApiError> {
+    validate(&new)?;
     let (sub, profile, epoch) = owner(&app, &new).await?;
-    if new.audiences.is_empty() || new.audiences.iter().any(|aud| aud.is_empty() || aud.contains(' ')) {
-        return Err(ApiError::Unprocessable("audiences: those of the policies where the key counts".to_owned()));
-    }
-    if let Some(scope) = new.scopes.iter().find(|scope| !is_scope(scope)) {
-        return Err(ApiError::Unprocessable(format!("scopes: {scope:?} is not a scope")));
-    }
     let now = app.now();
     let token = app.random.with(|rng| OpaqueToken::generate(TokenKind::ApiKey, rng));
     let facts = Facts {
@@ -81,37 +115,91 @@ pub async fn create(
     let key = ApiKey::new(token.id(), facts, profile);
     api_key::create(app.store(), &key, epoch, now).await?;
     crate::audit::record("api-key.created", &admin, &key.facts.sub, key.id);
-    Ok((StatusCode::CREATED, Json(with_secret(&key, &token))).into_response())
+    Ok((StatusCode::CREATED, Json(Shown::of(key, Some(token.expose().to_owned())))))
 }
 
-/// The one time that the key itself is shown.
-fn with_secret(key: &ApiKey, token: &OpaqueToken) -> Value {
-    let mut shown = show(key);
-    if let Some(object) = shown.as_object_mut() {
-        object.insert("api_key".to_owned(), Value::from(token.expose()));
+fn validate(new: &NewKey) -> Result<(), ApiError> {
+    let refuse = |sentence: String| Err(ApiError::Unprocessable(sentence));
+    if new.name.chars().count() > MAX_NAME || new.name.chars().any(char::is_control) {
+        return refuse(format!("name: at most {MAX_NAME} characters, none of them a control character"));
     }
-    shown
+    let is_audience = |aud: &String| !aud.is_empty() && aud.len() <= 512 && !aud.contains([' ', '\0']);
+    if !(1..=MAX_LIST).contains(&new.audiences.len()) || !new.audiences.iter().all(is_audience) {
+        return refuse("audiences: those of the policies where the key counts".to_owned());
+    }
+    if new.scopes.len() > MAX_LIST {
+        return refuse(format!("scopes: at most {MAX_LIST}"));
+    }
+    if let Some(scope) = new.scopes.iter().find(|scope| !is_scope(scope)) {
+        return refuse(format!("scopes: {scope:?} is not a scope"));
+    }
+    if new.expires_in.is_some_and(|seconds| !(1..=MAX_LIFE).contains(&seconds)) {
+        return refuse(format!("expires_in: 1 to {MAX_LIFE} seconds"));
+    }
+    Ok(())
 }
 
-#[derive(Deserialize)]
+async fn owner(app: &Shared, new: &NewKey) -> Result<(String, Profile, Option<u64>), ApiError> {
+    match (&new.user, &new.service) {
+        (Some(id), None) => {
+            let user = user::load(app.store(), id).await?.filter(|user| !user.details.disabled);
+            let user = user.ok_or(ApiError::NotFound("no such active user"))?;
+            Ok((user.id.clone(), user.profile(), Some(user.epoch)))
+        }
+        (None, Some(name)) if !name.is_empty() && name.len() <= 128 && name.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok((format!("service:{name}"), Profile::default(), None))
+        }
+        _ => Err(ApiError::Unprocessable("either user (an id) or service (a name)".to_owned())),
+    }
+}
+
+#[utoipa::path(
+    get, path = "/api-keys", tag = "api-keys", summary = "List API keys", params(Paging),
+    responses((status = 200, body = List<Shown>))
+)]
+pub async fn list(
+    State(app): State<Shared>,
+    _: Administrator,
+    InQuery(paging): InQuery<Paging>,
+) -> Result<Json<List<Shown>>, ApiError> {
+    let (keys, held) = api_key::list(app.store(), paging.offset(), paging.limit()).await?;
+    Ok(Json(List::page(keys.into_iter().map(|key| Shown::of(key, None)).collect(), held, paging)))
+}
+
+#[utoipa::path(
+    get, path = "/api-keys/{id}", tag = "api-keys", summary = "An API key", params(("id" = String, Path, pattern = "^[0-9A-Za-z]{22}$")),
+    responses((status = 200, body = Shown))
+)]
+pub async fn get(
+    State(app): State<Shared>,
+    _: Administrator,
+    InPath(id): InPath<TokenId>,
+) -> Result<Json<Shown>, ApiError> {
+    let key = api_key::load(app.store(), id).await?.ok_or(ApiError::NotFound("no such API key"))?;
+    Ok(Json(Shown::of(key, None)))
+}
+
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
-    /// Seconds that the old secret stays good, so that whoever uses it has time to change.
-    #[serde(default = "default_overlap")]
-    overlap: u64,
+    /// Seconds that the old secret stays good, so that whoever uses it has time to change; 0: it has leaked.
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(default = 86_400, minimum = 0, maximum = 2_592_000)]
+    overlap: Option<u64>,
 }
 
-fn default_overlap() -> u64 {
-    86_400
-}
-
-/// A new secret under the same id, scopes and end.
+#[utoipa::path(
+    post, path = "/api-keys/{id}/rotate", tag = "api-keys", summary = "Make a new secret under the same id, scopes and end, shown this once",
+    params(("id" = String, Path, pattern = "^[0-9A-Za-z]{22}$")), request_body = Rotation,
+    responses((status = 200, body = Shown), (status = 409, description = "Somebody else is rotating the key."))
+)]
 pub async fn rotate(
     State(app): State<Shared>,
     admin: Administrator,
-    Path(id): Path<TokenId>,
-    JsonBody(Rotation { overlap }): JsonBody<Rotation>,
-) -> Result<Json<Value>, ApiError> {
+    InPath(id): InPath<TokenId>,
+    InBody(Rotation { overlap }): InBody<Rotation>,
+) -> Result<Json<Shown>, ApiError> {
+    let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
     if overlap > MAX_OVERLAP {
         return Err(ApiError::Unprocessable(format!("overlap: at most {MAX_OVERLAP} seconds")));
     }
@@ -130,46 +218,19 @@ pub async fn rotate(
     // Sidecars ask again, and learn when the old secret ends.
     revoke::updated(&app, id).await?;
     crate::audit::record("api-key.rotated", &admin, &key.facts.sub, id);
-    Ok(Json(with_secret(&key, &token)))
+    Ok(Json(Shown::of(key, Some(token.expose().to_owned()))))
 }
 
-pub async fn get(
-    State(app): State<Shared>,
-    _: Administrator,
-    Path(id): Path<TokenId>,
-) -> Result<Json<Value>, ApiError> {
-    let key = api_key::load(app.store(), id).await?.ok_or(ApiError::NotFound("no such API key"))?;
-    Ok(Json(show(&key)))
-}
-
-async fn owner(app: &Shared, new: &NewKey) -> Result<(String, Profile, Option<u64>), ApiError> {
-    match (&new.user, &new.service) {
-        (Some(id), None) => {
-            let user = user::load(app.store(), id).await?.filter(|user| !user.details.disabled);
-            let user = user.ok_or(ApiError::NotFound("no such active user"))?;
-            Ok((user.id.clone(), user.profile(), Some(user.epoch)))
-        }
-        (None, Some(name)) if !name.is_empty() && name.len() <= 128 && name.bytes().all(|b| b.is_ascii_graphic()) => {
-            Ok((format!("service:{name}"), Profile::default(), None))
-        }
-        _ => Err(ApiError::Unprocessable("either user (an id) or service (a name)".to_owned())),
-    }
-}
-
-pub async fn list(
-    State(app): State<Shared>,
-    _: Administrator,
-    Query(paging): Query<Paging>,
-) -> Result<Json<impl Serialize>, ApiError> {
-    let keys = api_key::list(app.store(), paging.offset, paging.limit()).await?;
-    Ok(Json(List::page(keys.iter().map(show).collect(), paging)))
-}
-
+/// Idempotent.
+#[utoipa::path(
+    delete, path = "/api-keys/{id}", tag = "api-keys", summary = "Revoke an API key",
+    params(("id" = String, Path, pattern = "^[0-9A-Za-z]{22}$"), Wait), responses((status = 200, body = Receipt))
+)]
 pub async fn delete(
     State(app): State<Shared>,
     admin: Administrator,
-    Path(id): Path<TokenId>,
-    Query(Wait { wait }): Query<Wait>,
+    InPath(id): InPath<TokenId>,
+    InQuery(Wait { wait }): InQuery<Wait>,
 ) -> Result<Json<Receipt>, ApiError> {
     crate::audit::record("api-key.revoked", &admin, id, "");
     let ended = revoke::record(&app, id).await?;

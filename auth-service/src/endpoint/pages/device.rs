@@ -21,7 +21,7 @@ use crate::record::device_grant::{self, Allowed, DeviceRequest, UserCode, Verdic
 use crate::record::flow::Goal;
 use crate::record::session::Session;
 use crate::record::{client, user};
-use crate::throttle;
+use crate::throttle::{self, Source};
 
 const PURPOSE: &str = "device";
 const UNKNOWN: &str = "No device is waiting with this code. Codes are good for ten minutes and once.";
@@ -141,13 +141,15 @@ enum Guess {
 /// Wrong codes are counted for the person and for the address: 34 bits are few for somebody who may try without end (RFC 8628 §5.1).
 async fn guess(app: &App, session: &Session, code: Option<&UserCode>, address: IpAddr) -> Result<Guess, PageError> {
     let account = format!("device\0{}", session.facts.sub);
-    if let throttle::Verdict::Wait(_) = throttle::attempt(app.store(), &app.config.limits, &account, address).await? {
+    // Codes are anybody's to guess: that this browser is known here says nothing.
+    let from = Source { address, known: None };
+    if let throttle::Verdict::Wait(_) = throttle::attempt(app.store(), &app.config.limits, &account, from).await? {
         crate::audit::record("device.throttled", &session.facts.sub, address, "");
         return Ok(Guess::TooMany);
     }
     let Some(code) = code else { return Ok(Guess::Wrong) };
     let Some(found) = device_grant::waiting(app.store(), code, app.now()).await? else { return Ok(Guess::Wrong) };
-    throttle::forgive(app.store(), &account, address).await?;
+    throttle::forgive(app.store(), &account, from).await?;
     Ok(Guess::Right(Box::new(found)))
 }
 

@@ -71,7 +71,10 @@ impl IntoResponse for PageError {
 pub async fn render(State(app): State<Shared>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     match response.extensions().get::<Arc<PageError>>() {
-        Some(error) => error.page(Frame::of(&app), &app.random.reference()),
+        Some(error) => {
+            let decision = crate::audit::decision().map_or_else(|| app.random.reference(), |id| id.to_string());
+            error.page(Frame::of(&app), &decision)
+        }
         None => response,
     }
 }

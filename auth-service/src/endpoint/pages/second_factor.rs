@@ -21,7 +21,7 @@ use crate::record::factors::{self, Factors, Totp};
 use crate::record::flow::{Entered, Goal, Stage};
 use crate::record::session::Session;
 use crate::record::user::{self, User};
-use crate::throttle::{self, Verdict};
+use crate::throttle::{self, Source, Verdict};
 use crate::totp;
 
 const WRONG: &str = "This code is not right, or was used before. Wait for the next one, then try again.";
@@ -283,7 +283,9 @@ async fn by_recovery_code(
     typed: &str,
 ) -> Result<Tried, PageError> {
     let account = format!("recovery\0{}", user.id);
-    let verdict = throttle::attempt(app.store(), &app.config.limits, &account, browser.address()).await?;
+    let known = browser.known_to(app, &user.id);
+    let from = Source { address: browser.address(), known: known.as_deref() };
+    let verdict = throttle::attempt(app.store(), &app.config.limits, &account, from).await?;
     if let Verdict::Wait(_) = verdict {
         crate::audit::record("second-factor.throttled", browser.address(), &user.id, "recovery code");
         return Ok(Tried::TooMany);

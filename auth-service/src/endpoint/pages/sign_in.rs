@@ -1,7 +1,5 @@
 //! `/sign-in`: name and password, and on to the second factor or to where the flow leads.
 
-use std::net::IpAddr;
-
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Response;
@@ -23,7 +21,7 @@ use crate::peer::ClientAddress;
 use crate::record::factors;
 use crate::record::flow::{Entered, Goal, Stage};
 use crate::record::user::{self, User};
-use crate::throttle::{self, Verdict};
+use crate::throttle::{self, Source, Verdict};
 
 /// Value of `done` after a new password was set by a link.
 const PASSWORD_RESET: &str = "password-reset";
@@ -142,7 +140,7 @@ pub async fn post(
     let goal = flows::at_sign_in(&app, &browser, id).await?;
     let username = form.get("username").unwrap_or_default();
     let password = Zeroizing::new(form.owned("password").unwrap_or_default());
-    let user = match authenticate(&app, username, password, address).await? {
+    let user = match authenticate(&app, username, password, &browser).await? {
         Attempt::Right(user) => *user,
         Attempt::Wrong => {
             let status = StatusCode::UNPROCESSABLE_ENTITY;
@@ -178,7 +176,8 @@ pub async fn with_passkey(
     let count = |outcome| app.metrics.sign_ins.get_or_create(&Outcome { outcome }).inc();
     // Nobody has said who it is: counted by address alone, so that nobody uses up the tries of others.
     let account = format!("passkey\0{address}");
-    if let Verdict::Wait(_) = throttle::attempt(app.store(), &app.config.limits, &account, address).await? {
+    let from = Source { address, known: None };
+    if let Verdict::Wait(_) = throttle::attempt(app.store(), &app.config.limits, &account, from).await? {
         count("throttled");
         let status = StatusCode::TOO_MANY_REQUESTS;
         return show(&app, browser, (id, &goal), String::new(), status, Message::problem(TOO_MANY)).await;
@@ -194,7 +193,7 @@ pub async fn with_passkey(
         return show(&app, browser, (id, &goal), String::new(), status, Message::problem(UNKNOWN_PASSKEY)).await;
     };
     count("success");
-    throttle::forgive(app.store(), &account, address).await?;
+    throttle::forgive(app.store(), &account, from).await?;
     flows::finish(&app, id).await?;
     let entered = Entered {
         sub: user.id.clone(),
@@ -218,12 +217,15 @@ async fn authenticate(
     app: &App,
     username: &str,
     password: Zeroizing<String>,
-    address: IpAddr,
+    browser: &Browser,
 ) -> Result<Attempt, PageError> {
+    let address = browser.address();
     let count = |outcome| app.metrics.sign_ins.get_or_create(&Outcome { outcome }).inc();
     let user = user::find(app.store(), username).await?;
     let account = user.as_ref().map_or_else(|| user::normalize(username), |user| user.id.clone());
-    if let Verdict::Wait(_) = throttle::attempt(app.store(), &app.config.limits, &account, address).await? {
+    let known = browser.known_to(app, &account);
+    let from = Source { address, known: known.as_deref() };
+    if let Verdict::Wait(_) = throttle::attempt(app.store(), &app.config.limits, &account, from).await? {
         count("throttled");
         crate::audit::record("sign-in.throttled", address, &account, "");
         return Ok(Attempt::TooMany);
@@ -235,7 +237,7 @@ async fn authenticate(
     })?;
     if let Some(user) = user.filter(|_| right) {
         count("success");
-        throttle::forgive(app.store(), &account, address).await?;
+        throttle::forgive(app.store(), &account, from).await?;
         return Ok(Attempt::Right(Box::new(user)));
     }
     count("failure");

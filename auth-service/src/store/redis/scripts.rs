@@ -1,4 +1,7 @@
 //! The atomic changes, as Lua. Every script touches the keys of one tag only.
+//!
+//! With its memory full, Redis refuses a script at its first command that could take some, but not one that has already freed some. What
+//! revokes begins by removing, so that people can be signed out all the same.
 
 use std::sync::OnceLock;
 
@@ -132,10 +135,20 @@ return count",
 /// KEYS stream, pending; ARGV name, data, length kept, life of the stream in ms, intent to strike off or empty.
 pub(super) static PUBLISH: Script = Script {
     text: "
+redis.call('HDEL', KEYS[2], ARGV[5])
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'n', ARGV[1], 'd', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
-if ARGV[5] ~= '' then redis.call('HDEL', KEYS[2], ARGV[5]) end
 return id",
+    digest: OnceLock::new(),
+    repeatable: true,
+};
+
+/// KEYS trail; ARGV length kept, life in ms, then lines.
+pub(super) static TRAIL_ADD: Script = Script {
+    text: "
+for at = 3, #ARGV do redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'l', ARGV[at]) end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1",
     digest: OnceLock::new(),
     repeatable: true,
 };
@@ -155,6 +168,7 @@ return id",
 /// KEYS hash; ARGV field, value, life in ms. Stamped with the server's time, which all replicas share.
 pub(super) static STAMP: Script = Script {
     text: "
+redis.call('HDEL', KEYS[1], ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now) .. '|' .. ARGV[2])

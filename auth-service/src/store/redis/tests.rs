@@ -1,5 +1,11 @@
 //! What only real servers show: outages, failover, replication, rights.
 
+mod failover;
+mod memory;
+mod partition;
+mod rights;
+mod tls;
+
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -103,94 +109,53 @@ async fn what_a_process_left_half_revoked_another_one_finishes() {
 }
 
 #[tokio::test]
-async fn sentinel_failover_is_survived_and_no_acknowledged_revocation_is_forgotten() {
-    let Some(mut bench) = redis_single().await else { return };
-    let port = bench.servers[0].port.to_string();
-    let replica = Server::start(&["--replicaof", "127.0.0.1", &port]).unwrap();
-    replica.until_up().await;
-    eventually("the replica has caught up", async || {
-        replica.command::<String>(&["INFO", "replication"]).await.unwrap().contains("master_link_status:up")
-    })
-    .await;
-    let sentinels: Vec<Server> = (0..3).map(|_| sentinel(&port)).collect();
-    for sentinel in &sentinels {
-        eventually("the sentinel sees everybody", async || {
-            let known = sentinel.command::<String>(&["INFO", "sentinel"]).await.unwrap_or_default();
-            known.contains("slaves=1,sentinels=3")
-        })
-        .await;
-    }
-    let by_sentinel = RedisConfig {
-        sentinel_primary: Some("main".to_owned()),
-        ..config(sentinels.iter().map(Server::url).collect(), Topology::Sentinel)
-    };
-    let store = RedisStore::new(&by_sentinel).unwrap();
-    let mut revoked = Vec::new();
-    for number in 0..50 {
-        let key = Key::new("session", number);
-        store.create(&key, fields(), None).await.unwrap();
-        let revocation = store.revoke(std::slice::from_ref(&key), GRAVE, &event()).await.unwrap();
-        assert_eq!(revocation.replicas, Some(1));
-        revoked.push(key);
-    }
-    bench.servers[0].kill();
-    let started = Instant::now();
-    eventually("the store writes again", async || {
-        store.create(&Key::new("session", started.elapsed().as_micros()), fields(), None).await.is_ok()
-    })
-    .await;
-    for key in &revoked {
-        let mut dead = store.is_dead(key).await;
-        while dead.is_err() && started.elapsed() < Duration::from_secs(30) {
-            dead = store.is_dead(key).await;
-        }
-        assert!(dead.unwrap(), "{key:?} was forgotten");
-    }
-    let after = [Key::new("session", "after")];
-    eventually("the store revokes again", async || store.revoke(&after, GRAVE, &event()).await.is_ok()).await;
-}
-
-fn sentinel(primary: &str) -> Server {
-    let text = format!(
-        "sentinel monitor main 127.0.0.1 {primary} 2\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n"
-    );
-    Server::start_with_file(&text, &["--sentinel"]).unwrap()
-}
-
-/// The line that the documentation gives.
-#[tokio::test]
-async fn a_user_with_the_least_rights_is_enough() {
+async fn a_slow_server_is_waited_for_within_reason() {
     let Some(bench) = redis_single().await else { return };
-    let server = &bench.servers[0];
-    let mut rule = vec!["ACL", "SETUSER", "cloakroom", "on", ">secret"];
-    let documented = include_str!("../../../../docs/auth-service.md");
-    let line =
-        documented.lines().find(|line| line.starts_with("user cloakroom ")).expect("the line is in the documentation");
-    rule.extend(line.split(' ').skip(2).filter(|word| *word != "on" && !word.starts_with('>')));
-    let rule: Vec<String> = rule.into_iter().map(|word| word.replace("~cloakroom:*", "~test:*")).collect();
-    let rule: Vec<&str> = rule.iter().map(String::as_str).collect();
-    let _: () = server.command(&rule).await.unwrap();
-    let url = format!("redis://cloakroom:secret@127.0.0.1:{}", server.port);
-    let store = RedisStore::new(&config(vec![url], Topology::Single)).unwrap();
     let key = Key::new("session", "a");
-    let last = store.tail().await.unwrap();
-    store.create(&key, fields(), Some(GRAVE)).await.unwrap();
-    store.update(&key, Update { set: fields(), ttl: Some(GRAVE), ..Update::default() }).await.unwrap();
-    store.index_add(&key, "m", Some(GRAVE), None).await.unwrap_err();
-    let index = Key::new("records", "a");
-    store.index_add(&index, "m", Some(GRAVE), None).await.unwrap();
-    store.index_add(&index, "n", None, None).await.unwrap();
-    store.index_list(&index, 0, 10).await.unwrap();
-    store.index_remove(&index, "m").await.unwrap();
-    store.hit(&Key::new("tries", "a"), GRAVE).await.unwrap();
-    store.forget_hits(&Key::new("tries", "a")).await.unwrap();
-    store.revoke(std::slice::from_ref(&key), GRAVE, &event()).await.unwrap();
-    store.next_entries(last, Duration::from_millis(50)).await.unwrap();
-    store.backlog(last).await.unwrap();
-    store.set_mark("a", "1").await.unwrap();
-    store.marks(GRAVE).await.unwrap();
-    store.recover().await.unwrap();
-    store.take(&key).await.unwrap();
-    store.advice().await.unwrap();
-    assert!(store.attempt::<Value>(&store.commands, &cmd("KEYS").arg("*").clone()).await.is_err());
+    bench.store.create(&key, fields(), None).await.unwrap();
+    let _: () = bench.servers[0].command(&["CLIENT", "PAUSE", "700", "ALL"]).await.unwrap();
+    let started = Instant::now();
+    // On a machine that is busy as well this may be too slow for it: an error then, and never an empty answer.
+    if let Ok(found) = bench.store.read_all(&key).await {
+        assert!(found.is_some() && started.elapsed() > Duration::from_millis(300), "{:?}", started.elapsed());
+    }
+    eventually("the store answers", async || bench.store.read_all(&key).await.is_ok_and(|found| found.is_some())).await;
+}
+
+#[tokio::test]
+async fn a_write_that_no_replica_confirmed_is_not_acknowledged_whatever_it_is() {
+    let Some(bench) = redis_single().await else { return };
+    let demanding =
+        RedisConfig { revocation_replicas: Some(1), ..config(vec![bench.servers[0].url()], Topology::Single) };
+    let store = RedisStore::new(&demanding).unwrap();
+    let key = Key::new("session", "a");
+    assert!(matches!(store.create_durably(&key, fields(), None).await, Err(StoreError::NotReplicated)));
+    let set = Update { set: fields(), ..Update::default() };
+    assert!(matches!(store.update_durably(&key, set.clone()).await, Err(StoreError::NotReplicated)));
+    assert!(matches!(
+        store.index_add(&Key::new("records", "a"), "m", None, None).await,
+        Err(StoreError::NotReplicated)
+    ));
+    assert_eq!(store.update(&key, set).await.unwrap(), Updated::Yes, "and what is not durable does not wait");
+}
+
+/// After a failover a new connection confirms any `WAIT`: it must not be asked about what another one wrote.
+#[tokio::test]
+async fn a_confirmation_is_never_taken_from_another_connection_than_the_one_that_wrote() {
+    let Some(bench) = redis_single().await else { return };
+    let demanding =
+        RedisConfig { revocation_replicas: Some(1), ..config(vec![bench.servers[0].url()], Topology::Single) };
+    let store = RedisStore::new(&demanding).unwrap();
+    // Cuts the connection while it waits for the replica that is not there: the one opened next has written nothing.
+    let cutting = async {
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let _: () =
+                bench.servers[0].command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap_or(());
+        }
+    };
+    let key = Key::new("session", "a");
+    let event = event();
+    let (outcome, ()) = tokio::join!(store.revoke(std::slice::from_ref(&key), GRAVE, &event), cutting);
+    assert!(outcome.is_err(), "{outcome:?}");
 }

@@ -80,6 +80,13 @@ admin:
     - system:serviceaccount:{{ . | replace "/" ":" }}
     {{- end }}
   {{- end }}
+  {{- if .Values.authService.adminByRBAC }}
+  kubernetes_rbac:
+    issuer: {{ .Values.workloadIssuer | default (printf "https://kubernetes.default.svc.%s" .Values.clusterDomain) | quote }}
+    url: https://kubernetes.default.svc
+    ca_file: /var/run/secrets/cluster/ca.crt
+    bearer_file: /var/run/secrets/cluster/token
+  {{- end }}
 {{- with .Values.authService.trustedProxies }}
 trusted_proxies:
   {{- toYaml . | nindent 2 }}
