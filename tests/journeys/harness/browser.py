@@ -3,10 +3,10 @@
 import json
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import WebDriverWait
 
 from .certificates import spki
@@ -69,7 +69,7 @@ class Browser:
     def _leave_by(self, element):
         page = self.driver.find_element(By.TAG_NAME, "html")
         element.click()
-        WebDriverWait(self.driver, 15, poll_frequency=0.02).until(staleness_of(page), f"the click leads nowhere; at {self.url}")
+        WebDriverWait(self.driver, 15, poll_frequency=0.02).until(lambda _: left(page), f"the click leads nowhere; at {self.url}")
 
     def json(self):
         """The page itself, where it is JSON."""
@@ -93,3 +93,16 @@ class Browser:
 
     def screenshot(self, path):
         self.driver.save_screenshot(str(path))
+
+
+def left(page):
+    """Whether the browser has gone on to another page. The driver says so in more than one way."""
+    try:
+        page.is_enabled()
+    except StaleElementReferenceException:
+        return True
+    except WebDriverException as error:
+        if "does not belong to the document" in str(error):
+            return True
+        raise
+    return False
