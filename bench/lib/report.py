@@ -42,7 +42,7 @@ def _cpu(rounds, name):
 def write(docs, result):
     page = docs / "benchmarks.md"
     day = datetime.date.today().isoformat()
-    block = f"<!-- figures: written by bench/run --write -->\n{table(result)}\n\nMeasured {day}; medians of {result['rounds']} rounds; × is to nginx as a plain proxy, in the same round.\n<!-- /figures -->"
+    block = f"<!-- figures: written by bench/run --write -->\n![CPU per request](images/benchmarks.svg)\n\n{table(result)}\n\nMeasured {day}; medians of {result['rounds']} rounds; × is to nginx as a plain proxy, in the same round.\n<!-- /figures -->"
     page.write_text(re.sub(r"<!-- figures.*?<!-- /figures -->", lambda _: block, page.read_text(), flags=re.DOTALL))
     (docs / "images").mkdir(exist_ok=True)
     (docs / "images" / "benchmarks.svg").write_text(chart(result))
