@@ -14,14 +14,19 @@ pub mod openapi;
 pub mod sessions;
 pub mod users;
 
-use axum::Router;
 use axum::routing::get;
+use axum::{Json, Router};
 use bytes::Bytes;
+use cloakroom_protocol::revocation::Receipt;
+use cloakroom_protocol::token::TokenId;
 use http::header;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::app::Shared;
+use crate::app::{App, Shared};
+use crate::endpoint::internal::revoke::receipt_for;
+use crate::endpoint::problem::ApiError;
+use crate::revoke;
 
 /// The routes, and their description among them; that one needs no token, since it says nothing that the documentation does not.
 pub fn routes() -> Router<Shared> {
@@ -32,6 +37,12 @@ pub fn routes() -> Router<Shared> {
         async move { ([(header::CONTENT_TYPE, "application/json")], document) }
     };
     router.route("/openapi.json", get(answer))
+}
+
+/// Ends a session, grant or API key, and waits for the receipt as long as was asked.
+async fn end(app: &App, id: TokenId, wait: u64) -> Result<Json<Receipt>, ApiError> {
+    let ended = revoke::record(app, id).await?;
+    Ok(Json(receipt_for(app, &ended, wait).await?))
 }
 
 /// The OpenAPI document.

@@ -71,6 +71,14 @@ pub fn page_with_script(
     render(status, template, leads_to, " script-src 'self';")
 }
 
+/// Says when, where something was tried too often.
+fn when_to_try_again(app: &App, mut response: Response) -> Response {
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(header::RETRY_AFTER, app.config.limits.window_seconds.into());
+    }
+    response
+}
+
 fn render(
     status: StatusCode,
     template: &impl Template,

@@ -8,10 +8,10 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::end;
 use super::input::{InBody, InPath, InQuery, List, Paging, Wait, whole};
 use crate::app::Shared;
 use crate::endpoint::caller::Administrator;
-use crate::endpoint::internal::revoke::receipt_for;
 use crate::endpoint::problem::ApiError;
 use crate::record::api_key::{self, ApiKey, Before, Facts};
 use crate::record::client::is_scope;
@@ -233,6 +233,5 @@ pub async fn delete(
     InQuery(Wait { wait }): InQuery<Wait>,
 ) -> Result<Json<Receipt>, ApiError> {
     crate::audit::record("api-key.revoked", &admin, id, "");
-    let ended = revoke::record(&app, id).await?;
-    Ok(Json(receipt_for(&app, &ended, wait).await?))
+    end(&app, id, wait).await
 }

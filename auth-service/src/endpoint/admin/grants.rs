@@ -7,14 +7,13 @@ use cloakroom_protocol::token::TokenId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::end;
 use super::input::{InPath, InQuery, List, Paging, Wait};
 use crate::app::{App, Shared};
 use crate::endpoint::caller::Administrator;
-use crate::endpoint::internal::revoke::receipt_for;
 use crate::endpoint::problem::ApiError;
 use crate::record::grant::{self, Grant};
 use crate::record::user::held;
-use crate::revoke;
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Grant)]
@@ -110,6 +109,5 @@ pub async fn delete(
     InQuery(Wait { wait }): InQuery<Wait>,
 ) -> Result<Json<Receipt>, ApiError> {
     crate::audit::record("grant.revoked", &admin, id, "by id");
-    let ended = revoke::record(&app, id).await?;
-    Ok(Json(receipt_for(&app, &ended, wait).await?))
+    end(&app, id, wait).await
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::end;
 use super::input::{InPath, InQuery, List, Paging, Wait};
 use crate::app::Shared;
 use crate::endpoint::caller::Administrator;
@@ -124,8 +125,7 @@ pub async fn delete(
     InQuery(Wait { wait }): InQuery<Wait>,
 ) -> Result<Json<Receipt>, ApiError> {
     crate::audit::record("revoke", &admin, id, "by id");
-    let ended = revoke::record(&app, id).await?;
-    Ok(Json(receipt_for(&app, &ended, wait).await?))
+    end(&app, id, wait).await
 }
 
 /// Idempotent.

@@ -4,13 +4,15 @@
 //! who change their mind.
 
 use askama::Template;
+use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::Frame;
 use super::browser::Browser;
 use super::error::PageError;
+use super::{Frame, LeadsTo, page};
 use crate::app::App;
 use crate::form::Parameters;
 use crate::keys::seal::Sealed;
@@ -48,11 +50,21 @@ pub struct SetUpPage {
 /// The only time that recovery codes are shown.
 #[derive(Template)]
 #[template(path = "recovery_codes.html")]
-pub struct RecoveryCodesPage {
-    pub frame: Frame,
-    pub codes: Vec<String>,
-    /// Where to go on.
-    pub next: String,
+struct RecoveryCodesPage {
+    frame: Frame,
+    codes: Vec<String>,
+    next: String,
+}
+
+/// `next` is where to go on from there.
+pub fn show_recovery_codes(
+    app: &App,
+    browser: Browser,
+    codes: Vec<String>,
+    next: String,
+) -> Result<Response, PageError> {
+    let template = RecoveryCodesPage { frame: Frame::of(app), codes, next };
+    Ok(browser.answer(page(StatusCode::OK, &template, &LeadsTo::Here)?))
 }
 
 #[derive(Serialize, Deserialize)]

@@ -69,8 +69,7 @@ pub async fn post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
-    let of_flow = |form: &crate::form::Parameters| form.get("flow").unwrap_or_default().to_owned();
-    let (browser, form) = Browser::form(&app, &headers, address, &body, of_flow)?;
+    let (browser, form) = Browser::form(&app, &headers, address, &body, flows::of_form)?;
     let id = form.get("flow").unwrap_or_default();
     let mut request = flows::at_consent(&app, &browser, id).await?;
     let Some(session) = browser.session(&app).await? else {

@@ -8,12 +8,12 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use super::browser::Browser;
 use super::error::PageError;
-use super::{Frame, LeadsTo, consent, page, second_factor, sign_in};
+use super::{Frame, LeadsTo, consent, page, second_factor, sign_in, when_to_try_again};
 use crate::app::{App, Shared};
 use crate::assurance::{Demand, Missing, Proof};
 use crate::peer::ClientAddress;
@@ -87,11 +87,8 @@ fn ask(
     problem: Option<&'static str>,
 ) -> Result<Response, PageError> {
     let template = CodePage { frame: Frame::of(app), csrf: browser.form_token(PURPOSE), user_code, problem };
-    let mut response = page(status, &template, &LeadsTo::Here)?;
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        response.headers_mut().insert(header::RETRY_AFTER, app.config.limits.window_seconds.into());
-    }
-    Ok(browser.answer(response))
+    let response = page(status, &template, &LeadsTo::Here)?;
+    Ok(browser.answer(when_to_try_again(app, response)))
 }
 
 pub async fn post(

@@ -8,6 +8,7 @@ use super::error::PageError;
 use crate::app::App;
 use crate::assurance::{Demand, demands_mfa};
 use crate::endpoint::oauth::authorize::display_name;
+use crate::form::Parameters;
 use crate::record::client;
 use crate::record::flow::{self, AuthorizationRequest, Entered, Flow, Goal, Stage};
 use crate::record::reset::Ticket;
@@ -18,6 +19,11 @@ pub async fn start(app: &App, browser: &Browser, goal: Goal, stage: Stage) -> Re
     let flow = Flow { goal, browser: browser.hash(), started: app.now(), stage };
     flow::create(app.store(), &id, &flow).await?;
     Ok(id)
+}
+
+/// Which flow a form goes on with; what its token was made for.
+pub fn of_form(form: &Parameters) -> String {
+    form.get("flow").unwrap_or_default().to_owned()
 }
 
 /// The flow, if it is this browser's.

@@ -17,7 +17,6 @@ use super::new_password::{self, Chosen};
 use super::{Frame, LeadsTo, page, redirect};
 use crate::app::{App, Shared};
 use crate::endpoint::internal::revoke::settle;
-use crate::form::Parameters;
 use crate::peer::ClientAddress;
 use crate::record::flow::{Goal, Stage};
 use crate::record::reset::{self, Ticket};
@@ -106,8 +105,7 @@ pub async fn post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
-    let of_flow = |form: &Parameters| form.get("flow").unwrap_or_default().to_owned();
-    let (browser, form) = Browser::form(&app, &headers, address, &body, of_flow)?;
+    let (browser, form) = Browser::form(&app, &headers, address, &body, flows::of_form)?;
     let id = form.get("flow").unwrap_or_default();
     let ticket = flows::at_reset(&app, &browser, id).await?;
     let user = person(&app, reset::check(app.store(), &ticket).await?, &ticket).await?;

@@ -1,18 +1,20 @@
 //! `/second-factor`: after the password, or on top of a session that is not strong enough for what comes next.
 
+use std::net::IpAddr;
+
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
-use super::authenticator::{self, Confirmed, RecoveryCodesPage};
+use super::authenticator::{self, Confirmed, show_recovery_codes};
 use super::browser::Browser;
 use super::error::PageError;
 use super::flows::{self, Destination};
 use super::passkeys::{self, Ask};
-use super::{Frame, LeadsTo, page, page_with_script, redirect, signed_in};
+use super::{Frame, page, page_with_script, redirect, signed_in, when_to_try_again};
 use crate::app::{App, Shared};
 use crate::assurance::{Method, Proof};
 use crate::form::Parameters;
@@ -158,15 +160,32 @@ async fn show(
         problem: problems.code,
         recovery_problem: problems.recovery,
     };
-    let mut response = if template.passkey.is_some() {
+    let response = if template.passkey.is_some() {
         page_with_script(status, &template, &leads_to)?
     } else {
         page(status, &template, &leads_to)?
     };
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        response.headers_mut().insert(header::RETRY_AFTER, app.config.limits.window_seconds.into());
-    }
-    Ok(browser.answer(response))
+    Ok(browser.answer(when_to_try_again(app, response)))
+}
+
+/// A form of this page, and for whom it is.
+struct Arrived {
+    browser: Browser,
+    form: Parameters,
+    id: String,
+    goal: Goal,
+    entered: Entered,
+    user: User,
+    factors: Factors,
+}
+
+async fn arrive(app: &App, headers: &HeaderMap, address: IpAddr, body: &Bytes) -> Result<Arrived, PageError> {
+    let (browser, form) = Browser::form(app, headers, address, body, flows::of_form)?;
+    let id = flows::of_form(&form);
+    let (goal, entered) = flows::at_second_factor(app, &browser, &id).await?;
+    let user = person(app, &entered).await?;
+    let factors = factors::load(app.store(), &user.id).await?;
+    Ok(Arrived { browser, form, id, goal, entered, user, factors })
 }
 
 pub async fn post(
@@ -175,11 +194,8 @@ pub async fn post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
-    let (mut browser, form) = Browser::form(&app, &headers, address, &body, of_flow)?;
-    let id = form.get("flow").unwrap_or_default();
-    let (goal, entered) = flows::at_second_factor(&app, &browser, id).await?;
-    let user = person(&app, &entered).await?;
-    let factors = factors::load(app.store(), &user.id).await?;
+    let Arrived { mut browser, form, id, goal, entered, user, factors } =
+        arrive(&app, &headers, address, &body).await?;
     let by_code = form.get("recovery_code").is_none();
     let tried = match form.get("recovery_code") {
         Some(typed) => by_recovery_code(&app, &browser, &user, &factors, typed).await?,
@@ -187,7 +203,7 @@ pub async fn post(
     };
     let (status, problem) = match tried {
         Tried::Right(method) => {
-            flows::finish(&app, id).await?;
+            flows::finish(&app, &id).await?;
             let entered = Entered { proof: entered.proof.clone().and(method), ..entered };
             if form.get("trust").is_some() && !entered.demanded {
                 signed_in::trust(&app, &mut browser, &user.id).await?;
@@ -204,7 +220,7 @@ pub async fn post(
     } else {
         Problems { code: None, recovery: Some(problem) }
     };
-    show(&app, browser, (id, &goal, &entered), &factors, status, problems).await
+    show(&app, browser, (&id, &goal, &entered), &factors, status, problems).await
 }
 
 pub async fn with_passkey(
@@ -213,25 +229,17 @@ pub async fn with_passkey(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
-    let (browser, form) = Browser::form(&app, &headers, address, &body, of_flow)?;
-    let id = form.get("flow").unwrap_or_default();
-    let (goal, entered) = flows::at_second_factor(&app, &browser, id).await?;
-    let user = person(&app, &entered).await?;
-    let factors = factors::load(app.store(), &user.id).await?;
-    let challenge = passkeys::challenge(&browser, id);
+    let Arrived { browser, form, id, goal, entered, user, factors } = arrive(&app, &headers, address, &body).await?;
+    let challenge = passkeys::challenge(&browser, &id);
     if !passkeys::verify(&app, &challenge, &user.id, &factors, &form).await? {
         crate::audit::record("second-factor.failed", browser.address(), &user.id, "passkey");
         let problems = Problems { code: Some(WRONG_PASSKEY), recovery: None };
-        return show(&app, browser, (id, &goal, &entered), &factors, StatusCode::UNPROCESSABLE_ENTITY, problems).await;
+        return show(&app, browser, (&id, &goal, &entered), &factors, StatusCode::UNPROCESSABLE_ENTITY, problems).await;
     }
-    flows::finish(&app, id).await?;
+    flows::finish(&app, &id).await?;
     let entered = Entered { proof: entered.proof.clone().and(Method::Passkey), ..entered };
     let (browser, session) = signed_in::complete(&app, browser, &user, &entered).await?;
     signed_in::go_on(&app, browser, goal, session).await
-}
-
-fn of_flow(form: &Parameters) -> String {
-    form.get("flow").unwrap_or_default().to_owned()
 }
 
 enum Tried {
@@ -306,15 +314,12 @@ pub async fn set_up(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
-    let (browser, form) = Browser::form(&app, &headers, address, &body, of_flow)?;
-    let id = form.get("flow").unwrap_or_default();
-    let (goal, entered) = flows::at_second_factor(&app, &browser, id).await?;
-    let user = person(&app, &entered).await?;
-    if factors::load(app.store(), &user.id).await?.is_enrolled() {
+    let Arrived { browser, form, id, goal, entered, user, factors } = arrive(&app, &headers, address, &body).await?;
+    if factors.is_enrolled() {
         // Knowing the password is not enough to put another one in its place.
         return Err(PageError::Forbidden("this account has a second factor already"));
     }
-    let shown = set_up_form(&browser, id, &entered);
+    let shown = set_up_form(&browser, &id, &entered);
     let codes = match authenticator::confirm(&app, &browser, &user, &form, shown).await? {
         Confirmed::Yes(codes) => codes.unwrap_or_default(),
         Confirmed::No(again) => {
@@ -322,13 +327,12 @@ pub async fn set_up(
             return Ok(browser.answer(page(StatusCode::UNPROCESSABLE_ENTITY, again.as_ref(), &leads_to)?));
         }
     };
-    flows::finish(&app, id).await?;
+    flows::finish(&app, &id).await?;
     let entered = Entered { proof: entered.proof.clone().and(Method::Totp), ..entered };
     let (browser, session) = signed_in::complete(&app, browser, &user, &entered).await?;
     let next = flows::start(&app, &browser, goal, Stage::SignedIn(session.id)).await?;
     let next = format!("/second-factor/continue?flow={next}");
-    let template = RecoveryCodesPage { frame: Frame::of(&app), codes, next };
-    Ok(browser.answer(page(StatusCode::OK, &template, &LeadsTo::Here)?))
+    show_recovery_codes(&app, browser, codes, next)
 }
 
 /// From the recovery codes on to where the sign-in leads.

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -12,7 +12,7 @@ use super::browser::Browser;
 use super::error::PageError;
 use super::flows::{self, Destination};
 use super::passkeys::{self, Ask};
-use super::{Frame, page, page_with_script, redirect, second_factor, signed_in};
+use super::{Frame, page, page_with_script, redirect, second_factor, signed_in, when_to_try_again};
 use crate::app::{App, Shared};
 use crate::assurance::{Method, Proof};
 use crate::metrics::Outcome;
@@ -117,15 +117,12 @@ async fn show(
         notice,
         problem,
     };
-    let mut response = if template.passkey.is_some() {
+    let response = if template.passkey.is_some() {
         page_with_script(status, &template, &leads_to)?
     } else {
         page(status, &template, &leads_to)?
     };
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        response.headers_mut().insert(header::RETRY_AFTER, app.config.limits.window_seconds.into());
-    }
-    Ok(browser.answer(response))
+    Ok(browser.answer(when_to_try_again(app, response)))
 }
 
 pub async fn post(
@@ -134,8 +131,7 @@ pub async fn post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
-    let of_flow = |form: &crate::form::Parameters| form.get("flow").unwrap_or_default().to_owned();
-    let (browser, form) = Browser::form(&app, &headers, address, &body, of_flow)?;
+    let (browser, form) = Browser::form(&app, &headers, address, &body, flows::of_form)?;
     let id = form.get("flow").unwrap_or_default();
     let goal = flows::at_sign_in(&app, &browser, id).await?;
     let username = form.get("username").unwrap_or_default();
@@ -169,8 +165,7 @@ pub async fn with_passkey(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
-    let of_flow = |form: &crate::form::Parameters| form.get("flow").unwrap_or_default().to_owned();
-    let (browser, form) = Browser::form(&app, &headers, address, &body, of_flow)?;
+    let (browser, form) = Browser::form(&app, &headers, address, &body, flows::of_form)?;
     let id = form.get("flow").unwrap_or_default();
     let goal = flows::at_sign_in(&app, &browser, id).await?;
     let count = |outcome| app.metrics.sign_ins.get_or_create(&Outcome { outcome }).inc();

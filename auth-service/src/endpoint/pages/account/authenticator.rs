@@ -8,10 +8,10 @@ use http::{HeaderMap, StatusCode};
 use super::PURPOSE;
 use super::recent::{Recent, recently};
 use crate::app::Shared;
-use crate::endpoint::pages::authenticator::{self, Confirmed, RecoveryCodesPage};
+use crate::endpoint::pages::authenticator::{self, Confirmed, show_recovery_codes};
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
-use crate::endpoint::pages::{Frame, LeadsTo, page, redirect};
+use crate::endpoint::pages::{LeadsTo, page, redirect};
 use crate::peer::ClientAddress;
 use crate::record::factors;
 use crate::record::flow::Settings;
@@ -53,10 +53,7 @@ pub async fn post(
     };
     let form = form(&browser);
     match authenticator::confirm(&app, &browser, &user, &sent, form).await? {
-        Confirmed::Yes(Some(codes)) => {
-            let template = RecoveryCodesPage { frame: Frame::of(&app), codes, next: "/account".to_owned() };
-            Ok(browser.answer(page(StatusCode::OK, &template, &LeadsTo::Here)?))
-        }
+        Confirmed::Yes(Some(codes)) => show_recovery_codes(&app, browser, codes, "/account".to_owned()),
         Confirmed::Yes(None) => Ok(browser.answer(redirect("/account?done=authenticator-set-up"))),
         Confirmed::No(again) => {
             Ok(browser.answer(page(StatusCode::UNPROCESSABLE_ENTITY, again.as_ref(), &LeadsTo::Here)?))

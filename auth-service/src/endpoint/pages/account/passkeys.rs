@@ -10,10 +10,10 @@ use super::PURPOSE;
 use super::recent::{Recent, recently};
 use super::words::ago;
 use crate::app::{App, Shared};
-use crate::endpoint::pages::authenticator::{RecoveryCodesPage, new_recovery_codes};
+use crate::endpoint::pages::authenticator::{new_recovery_codes, show_recovery_codes};
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
-use crate::endpoint::pages::{Frame, LeadsTo, flows, page, page_with_script, passkeys, redirect};
+use crate::endpoint::pages::{Frame, LeadsTo, flows, page_with_script, passkeys, redirect};
 use crate::form::Parameters;
 use crate::peer::ClientAddress;
 use crate::record::factors;
@@ -141,8 +141,7 @@ pub async fn post(
         return Ok(recent.browser.answer(redirect("/account?done=passkey-added")));
     }
     let codes = new_recovery_codes(&app, sub).await?;
-    let template = RecoveryCodesPage { frame: Frame::of(&app), codes, next: "/account".to_owned() };
-    Ok(recent.browser.answer(page(StatusCode::OK, &template, &LeadsTo::Here)?))
+    show_recovery_codes(&app, recent.browser, codes, "/account".to_owned())
 }
 
 fn name(sent: &Parameters, recent: &Recent) -> String {

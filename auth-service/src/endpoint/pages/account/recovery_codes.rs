@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use super::PURPOSE;
 use super::recent::{Recent, recently};
 use crate::app::Shared;
-use crate::endpoint::pages::authenticator::{RecoveryCodesPage, new_recovery_codes};
+use crate::endpoint::pages::authenticator::{new_recovery_codes, show_recovery_codes};
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::{Frame, LeadsTo, page, redirect};
@@ -60,6 +60,5 @@ pub async fn post(
         return Ok(browser.answer(redirect("/account")));
     }
     let codes = new_recovery_codes(&app, &user.id).await?;
-    let template = RecoveryCodesPage { frame: Frame::of(&app), codes, next: "/account".to_owned() };
-    Ok(browser.answer(page(StatusCode::OK, &template, &LeadsTo::Here)?))
+    show_recovery_codes(&app, browser, codes, "/account".to_owned())
 }
