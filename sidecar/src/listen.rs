@@ -134,9 +134,6 @@ async fn work(
         () = drained => {}
         _ = ended => {}
     }
-    for task in &accepting {
-        task.abort();
-    }
     ticking.abort();
     worker.log.borrow_mut().flush();
 }

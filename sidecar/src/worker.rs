@@ -33,6 +33,15 @@ pub struct Runtime {
     pub room: Room,
 }
 
+/// How far its end has come; there is no way back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Serving,
+    Leaving,
+    Draining,
+    Closed,
+}
+
 pub struct Worker {
     pub runtime: Runtime,
     pub deadlines: Deadlines,
@@ -43,9 +52,7 @@ pub struct Worker {
     policy: RefCell<Cache<Arc<CurrentPolicy>, Option<Arc<Policy>>>>,
     /// Unix seconds, as of the last tick.
     now: Cell<u64>,
-    leaving: Cell<bool>,
-    draining: Cell<bool>,
-    closed: Cell<bool>,
+    stage: Cell<Stage>,
     decisions: Cell<u64>,
     /// Tells this worker's decisions from all others'.
     decision_prefix: String,
@@ -70,9 +77,7 @@ impl Worker {
             pool: Pool::default(),
             channels: Channels::default(),
             log: RefCell::new(log),
-            leaving: Cell::new(false),
-            draining: Cell::new(false),
-            closed: Cell::new(false),
+            stage: Cell::new(Stage::Serving),
             decisions: Cell::new(0),
             decision_prefix: base62(seed, 8),
             traces: Cell::new(seed),
@@ -144,35 +149,37 @@ impl Worker {
 
     /// Every answer from now on is its connection's last, and connections that wait for a further request are closed.
     pub fn leave(&self) {
-        self.leaving.set(true);
-        self.deadlines.wake_all();
+        self.enter(Stage::Leaving);
     }
 
     pub fn is_leaving(&self) -> bool {
-        self.leaving.get()
+        self.stage.get() >= Stage::Leaving
     }
 
     /// Requests that have begun are finished. Connections that say nothing are closed.
     pub fn drain(&self) {
-        self.leaving.set(true);
-        self.draining.set(true);
         self.early.set(self.open.get());
-        self.deadlines.wake_all();
+        self.enter(Stage::Draining);
     }
 
     /// No connection is accepted any more.
     pub fn close(&self) {
-        self.closed.set(true);
+        self.enter(Stage::Closed);
+    }
+
+    fn enter(&self, stage: Stage) {
+        self.stage.set(stage);
         self.deadlines.wake_all();
     }
 
     /// Whether a connection that is silent may still say something: one that has just come is served even by a pod that is leaving.
     pub fn is_worth_waiting(&self, has_been_served: bool, came_late: bool) -> bool {
-        !self.is_leaving() || !(has_been_served || self.closed.get() || (self.is_draining() && !came_late))
+        !self.is_leaving()
+            || !(has_been_served || self.stage.get() == Stage::Closed || (self.is_draining() && !came_late))
     }
 
     pub fn is_draining(&self) -> bool {
-        self.draining.get()
+        self.stage.get() >= Stage::Draining
     }
 }
 
