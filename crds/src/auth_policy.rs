@@ -375,7 +375,7 @@ pub struct Outage {
     #[serde(default)]
     pub mode: OutageMode,
 
-    /// How long a lease lasts, counted from the last sign of life of the auth service.
+    /// For how long after the sidecar's own lease has ended, which is 5 s after the last sign of life of the auth service.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     pub lease_for: Option<String>,

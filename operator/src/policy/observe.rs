@@ -41,6 +41,8 @@ pub(super) struct Observed {
     /// Silent, and not ready: nobody is sent there yet.
     pub(super) starting: BTreeSet<String>,
     pub(super) outdated: BTreeSet<String>,
+    /// Being deleted, and without the sidecar as it should be: until they have ended they may still answer somebody.
+    pub(super) ending: BTreeSet<String>,
     pub(super) rollout: Progress,
     /// The sidecar's new image had to be taken back.
     pub(super) failed_upgrade: Option<String>,
@@ -68,6 +70,7 @@ impl Observed {
     pub(super) fn is_calm(&self) -> bool {
         self.silent.is_empty()
             && self.starting.is_empty()
+            && self.ending.is_empty()
             && self.updating.is_empty()
             && self.upgrading == 0
             && self.rollout.underway.is_empty()
@@ -96,6 +99,7 @@ pub(super) async fn observe(
             .is_some_and(|sidecar| sidecar.policy == name && sidecar.injection == planned.injection.revision)
     };
     let outdated: Vec<&PodFacts> = living().filter(selected).filter(|pod| !current(pod)).collect();
+    let ending = gathered.pods.iter().filter(|pod| pod.leaving && pod.running).filter(selected);
     // The selector has changed: these are not ours any more.
     let left_over: Vec<&PodFacts> = living()
         .filter(|pod| !selected(pod) && pod.sidecar.as_ref().is_some_and(|sidecar| sidecar.policy == name))
@@ -109,6 +113,7 @@ pub(super) async fn observe(
         unregistered: applied.unregistered.clone(),
         matched: matched.len(),
         outdated: outdated.iter().map(|pod| pod.name.clone()).collect(),
+        ending: ending.filter(|pod| !current(pod)).map(|pod| pod.name.clone()).collect(),
         ..Observed::default()
     };
     let with_sidecar: Vec<&PodFacts> = matched.iter().filter(|pod| current(pod)).copied().collect();

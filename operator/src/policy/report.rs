@@ -163,6 +163,10 @@ fn enforced(observed: &Observed) -> Verdict {
     if !observed.outdated.is_empty() {
         return outdated(observed);
     }
+    if !observed.ending.is_empty() {
+        let message = format!("waiting for {} without the sidecar to end", pods(observed.ending.len()));
+        return no(Reason::RollingOut, message);
+    }
     if let Some((pod, why)) = observed.silent.iter().next() {
         return no(
             Reason::Unproven,
@@ -319,6 +323,13 @@ mod tests {
         assert!(enforced(&scaling).message.contains("2 of 3"));
         let first = Observed { matched: 1, proven: 0, starting: set(&["a"]), ..healthy() };
         assert_eq!(says(&first), ("False", Reason::Unproven));
+    }
+
+    #[test]
+    fn a_pod_without_the_sidecar_counts_until_it_has_ended() {
+        let ending = Observed { ending: set(&["old"]), ..healthy() };
+        assert_eq!(says(&ending), ("False", Reason::RollingOut));
+        assert!(!ending.is_calm());
     }
 
     #[test]
