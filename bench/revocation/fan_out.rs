@@ -41,7 +41,7 @@ pub(crate) fn simulate(Costs { told, idle }: Costs) {
         let filter = Filter::of(&keys);
         bytes += filter.size();
         if let Some(stream) = hub.streams.find(&name) {
-            stream.declare(1, filter);
+            hub.streams.declare(&stream, 1, &filter);
         }
     }
     let (mut heard, started) = (0_usize, Instant::now());

@@ -90,9 +90,11 @@ pub struct Filter {
     blocks: Box<[Block]>,
 }
 
-type Block = [u32; 8];
+/// Where the bits of some of a filter's keys are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Block([u32; 8]);
 
-const SALT: Block =
+const SALT: [u32; 8] =
     [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -101,13 +103,11 @@ pub struct InvalidFilter;
 
 impl Filter {
     pub fn of(keys: &[Key]) -> Self {
-        let blocks = (keys.len() * BITS_PER_KEY).div_ceil(256).min(MAX_FILTER / size_of::<Block>());
+        let blocks = rounded((keys.len() * BITS_PER_KEY).div_ceil(256)).min(MAX_FILTER / size_of::<Block>());
         let mut filter = Self { blocks: vec![Block::default(); blocks].into() };
         for key in keys {
-            if let Some((at, mask)) = filter.place(*key) {
-                for (word, bit) in filter.blocks[at].iter_mut().zip(mask) {
-                    *word |= bit;
-                }
+            if let Some((at, bits)) = Self::place(*key, blocks) {
+                filter.blocks[at].set(&bits);
             }
         }
         filter
@@ -115,7 +115,11 @@ impl Filter {
 
     /// `false` is certain.
     pub fn may_contain(&self, key: Key) -> bool {
-        self.place(key).is_some_and(|(at, mask)| self.blocks[at].iter().zip(mask).all(|(word, bit)| word & bit != 0))
+        Self::place(key, self.blocks.len()).is_some_and(|(at, bits)| self.blocks[at].has(&bits))
+    }
+
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
     }
 
     /// Bytes.
@@ -123,17 +127,37 @@ impl Filter {
         size_of_val(&*self.blocks)
     }
 
-    fn place(&self, Key(hash): Key) -> Option<(usize, Block)> {
+    /// In a filter of so many blocks: which of them has the key's bits, and which these are. None in a filter without blocks.
+    pub fn place(Key(hash): Key, blocks: usize) -> Option<(usize, Block)> {
         let (high, low) = (hash >> 32, u32::try_from(hash & 0xffff_ffff).ok()?);
-        let at = usize::try_from((high * self.blocks.len() as u64) >> 32).ok()?;
-        (!self.blocks.is_empty()).then(|| (at, SALT.map(|salt| 1 << (low.wrapping_mul(salt) >> 27))))
+        let at = usize::try_from((high * blocks as u64) >> 32).ok()?;
+        (blocks > 0).then(|| (at, Block(SALT.map(|salt| 1 << (low.wrapping_mul(salt) >> 27)))))
+    }
+}
+
+/// Few sizes, so that filters can be looked through many at a time; an eighth larger at most.
+fn rounded(blocks: usize) -> usize {
+    blocks.next_multiple_of((blocks.next_power_of_two() / 16).max(1))
+}
+
+impl Block {
+    /// All of these bits.
+    pub fn has(&self, Self(bits): &Self) -> bool {
+        // Without a branch for each word, so that it becomes a few instructions on all of them.
+        self.0.iter().zip(bits).fold(0, |missing, (word, bit)| missing | (bit & !word)) == 0
+    }
+
+    fn set(&mut self, Self(bits): &Self) {
+        for (word, bit) in self.0.iter_mut().zip(bits) {
+            *word |= bit;
+        }
     }
 }
 
 impl From<Filter> for String {
     fn from(filter: Filter) -> Self {
-        let words = filter.blocks.iter().flatten();
-        STANDARD.encode(words.flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>())
+        let words = filter.blocks.iter().flat_map(|block| block.0);
+        STANDARD.encode(words.flat_map(u32::to_le_bytes).collect::<Vec<u8>>())
     }
 }
 
@@ -148,7 +172,7 @@ impl TryFrom<String> for Filter {
         let block = |bytes: &[u8]| {
             let mut words =
                 bytes.chunks_exact(4).map(|word| word.iter().rev().fold(0, |all, b| all << 8 | u32::from(*b)));
-            std::array::from_fn(|_| words.next().unwrap_or_default())
+            Block(std::array::from_fn(|_| words.next().unwrap_or_default()))
         };
         Ok(Self { blocks: bytes.chunks_exact(size_of::<Block>()).map(block).collect() })
     }

@@ -46,7 +46,7 @@ impl<'a> Coverage<'a> {
     pub fn cover(&self, began: Position, identity: &Identity) -> Covered {
         let Some((stream, generation)) = &self.stream else { return Covered::No };
         let keys = Key::of_token(&identity.id, identity.sid.as_ref(), &identity.sub, &identity.client_id);
-        stream.asked(*generation, keys);
+        self.hub.streams.asked(stream, *generation, keys);
         if self.hub.passed.concerned(began, identity) { Covered::Overtaken } else { Covered::Yes }
     }
 

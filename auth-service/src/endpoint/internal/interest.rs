@@ -20,6 +20,6 @@ pub async fn declare(
     // Nobody narrows what another hears, not even who has learned the stream's name.
     let stream = app.hub.streams.find(&body.stream).filter(|stream| stream.is_of(&sidecar));
     let stream = stream.ok_or(ApiError::NotFound("no such stream of that sidecar at this replica"))?;
-    stream.declare(body.generation, body.filter);
+    app.hub.streams.declare(&stream, body.generation, &body.filter);
     Ok(StatusCode::NO_CONTENT)
 }
