@@ -92,6 +92,7 @@ fn for_clients(app: &Shared) -> Router<Shared> {
 pub fn internal(app: Shared) -> Router {
     Router::new()
         .route(paths::INTROSPECT, post(internal::introspect::introspect))
+        .route(paths::INTROSPECT_MANY, post(internal::introspect::introspect_many))
         .route(paths::EVENTS, get(internal::events::events))
         .route(paths::ACKNOWLEDGE, post(internal::acknowledge::acknowledge))
         .route(paths::INTEREST, post(internal::interest::declare))

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 pub const INTROSPECT: &str = "/internal/v1/introspect";
+/// As [`INTROSPECT`], about several tokens.
+pub const INTROSPECT_MANY: &str = "/internal/v1/introspect/many";
 pub const EVENTS: &str = "/internal/v1/events";
 pub const ACKNOWLEDGE: &str = "/internal/v1/events/ack";
 pub const INTEREST: &str = "/internal/v1/events/interest";
@@ -27,6 +29,17 @@ pub struct IntrospectForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_for: Option<u64>,
 }
+
+/// JSON body of [`INTROSPECT_MANY`]: tokens that are in use now.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct IntrospectMany {
+    /// `<namespace>/<name>`; its namespace must be the workload's.
+    pub policy: String,
+    /// [`MOST_TOKENS`] at most.
+    pub tokens: Vec<String>,
+}
+
+pub const MOST_TOKENS: usize = 64;
 
 /// RFC 9457 problem, for people and logs; the status code is what programs act on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,6 +13,16 @@ pub enum Introspection {
     Inactive(Inactive),
 }
 
+/// One line of the answer of `POST /internal/v1/introspect/many`, which has one for each token, in their order; `null` is the line of a
+/// token of which nothing could be found out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Line<'a> {
+    #[serde(flatten)]
+    pub active: &'a ActiveToken,
+    /// Whether the event stream that the question named tells of changes to it.
+    pub covered: bool,
+}
+
 /// `{"active": false}` and no word more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,6 +98,29 @@ pub struct False;
 
 impl Introspection {
     pub const INACTIVE: Self = Self::Inactive(Inactive { active: False });
+
+    /// As deserializing does, but without keeping the whole in memory first to see which of the two it is.
+    pub fn parse(json: &[u8]) -> serde_json::Result<Self> {
+        let line = Self::parse_line(json)?;
+        line.map(|(introspection, _)| introspection).ok_or_else(|| serde::de::Error::custom("null is no answer"))
+    }
+
+    /// With whether it is covered; `None`: nothing could be found out.
+    pub fn parse_line(json: &[u8]) -> serde_json::Result<Option<(Self, bool)>> {
+        #[derive(Deserialize)]
+        struct Head {
+            active: bool,
+            #[serde(default)]
+            covered: bool,
+        }
+        let Some(Head { active, covered }) = serde_json::from_slice(json)? else { return Ok(None) };
+        let parsed = if active {
+            Self::Active(serde_json::from_slice(json)?)
+        } else {
+            Self::Inactive(serde_json::from_slice(json)?)
+        };
+        Ok(Some((parsed, covered)))
+    }
 }
 
 impl From<True> for bool {

@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::io::Write as _;
 
-use crate::clock;
+use serde::Serialize;
+
+use crate::clock::{self, Rfc3339};
 use crate::log::{Level, enabled};
 
 /// Lines are written together, a few times a second: a flood of denials must not become a flood of writes.
@@ -53,19 +55,20 @@ impl AccessLog {
             Outcome::WouldDeny(reason) => ("would deny", Some(*reason), None),
             Outcome::Leaked => ("replaced the JWT in a response", None, None),
         };
-        let line = serde_json::json!({
-            "time": clock::rfc3339(clock::unix_now()),
-            "level": if matches!(entry.outcome, Outcome::Passed) { "debug" } else { "info" },
-            "message": message,
-            "decision_id": entry.decision_id,
-            "reason": reason.map(ToString::to_string),
-            "status": status,
-            "method": entry.method,
-            "path": entry.path,
-            "client": entry.client.to_string(),
-            "session_id": entry.session,
-        });
-        self.pending.extend_from_slice(line.to_string().as_bytes());
+        let line = Line {
+            client: Text(entry.client),
+            decision_id: entry.decision_id,
+            level: if matches!(entry.outcome, Outcome::Passed) { "debug" } else { "info" },
+            message,
+            method: entry.method,
+            path: entry.path,
+            reason: reason.map(Text),
+            session_id: entry.session,
+            status,
+            time: Text(&Rfc3339(clock::unix_now())),
+        };
+        // Strings and numbers, written to memory.
+        let _ = serde_json::to_writer(&mut self.pending, &line);
         self.pending.push(b'\n');
         if self.pending.len() > MAX_PENDING {
             self.flush();
@@ -78,6 +81,29 @@ impl AccessLog {
             let _ = self.sink.write_all(&self.pending);
             self.pending.clear();
         }
+    }
+}
+
+/// Written as it is: a flood of denials should not cost more than what it floods.
+#[derive(Serialize)]
+struct Line<'e> {
+    client: Text<'e>,
+    decision_id: &'e str,
+    level: &'e str,
+    message: &'e str,
+    method: &'e str,
+    path: &'e str,
+    reason: Option<Text<'e>>,
+    session_id: Option<&'e str>,
+    status: Option<u16>,
+    time: Text<'e>,
+}
+
+struct Text<'e>(&'e dyn Display);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self.0)
     }
 }
 

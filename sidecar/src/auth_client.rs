@@ -7,6 +7,7 @@ pub mod events;
 pub mod exchange;
 #[cfg(test)]
 pub mod fake;
+pub mod inquiries;
 pub mod session;
 pub mod sse;
 pub mod upkeep;
@@ -37,6 +38,7 @@ use calls::Calls;
 use connection::{Keeper, State};
 use endpoint::Endpoint;
 use exchange::Flight;
+use inquiries::Inquiries;
 use workload_token::{TokenSource, WorkloadToken};
 
 pub struct AuthClient {
@@ -50,6 +52,7 @@ pub struct AuthClient {
     cache: TokenCache,
     lease: Lease,
     flights: Mutex<HashMap<Fingerprint, Flight>>,
+    inquiries: Inquiries,
     /// The last question was not answered in time: until something is, one at a time is asked, and nobody else waits as long.
     hanging: AtomicBool,
     trying: AtomicBool,
@@ -102,6 +105,7 @@ impl AuthClient {
             cache: TokenCache::new(bounds, now),
             lease: Lease::new(now),
             flights: Mutex::default(),
+            inquiries: Inquiries::default(),
             hanging: AtomicBool::new(false),
             trying: AtomicBool::new(false),
             target: watch::Sender::new(None),
@@ -200,6 +204,7 @@ impl AuthClient {
         self.runtime.spawn(async move {
             keeper.run(client.target.subscribe(), &client.metrics, &mut rand::make_rng::<StdRng>()).await;
         });
+        self.runtime.spawn(self.clone().put_inquiries());
         self.runtime.spawn(self.clone().follow_events());
         self.runtime.spawn(self.clone().acknowledge());
         self.runtime.spawn(self.clone().keep_up());

@@ -1,5 +1,6 @@
 //! The wall clock, for what leaves the process: log lines, remaining life of tokens. Whatever is measured inside uses `Instant`.
 
+use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Time since the Unix epoch.
@@ -9,12 +10,17 @@ pub fn unix_now() -> Duration {
     now.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// RFC 3339 in UTC with milliseconds: `2026-11-23T18:27:01.042Z`.
-pub fn rfc3339(since_epoch: Duration) -> String {
-    let seconds = since_epoch.as_secs();
-    let (year, month, day) = civil_date(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since_epoch.subsec_millis())
+/// Time since the Unix epoch, written by RFC 3339 in UTC with milliseconds: `2026-11-23T18:27:01.042Z`.
+pub struct Rfc3339(pub Duration);
+
+impl Display for Rfc3339 {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (year, month, day) = civil_date(seconds / 86_400);
+        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        let millis = self.0.subsec_millis();
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    }
 }
 
 /// Days since the epoch to a date of the Gregorian calendar, counting years from March so that leap days come last.
@@ -61,9 +67,9 @@ mod tests {
 
     #[test]
     fn dates_are_those_of_the_calendar() {
-        assert_eq!(rfc3339(Duration::ZERO), "1970-01-01T00:00:00.000Z");
-        assert_eq!(rfc3339(Duration::from_millis(951_782_400_042)), "2000-02-29T00:00:00.042Z");
-        assert_eq!(rfc3339(Duration::from_secs(1_795_458_421)), "2026-11-23T18:27:01.000Z");
+        assert_eq!(Rfc3339(Duration::ZERO).to_string(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(Rfc3339(Duration::from_millis(951_782_400_042)).to_string(), "2000-02-29T00:00:00.042Z");
+        assert_eq!(Rfc3339(Duration::from_secs(1_795_458_421)).to_string(), "2026-11-23T18:27:01.000Z");
     }
 
     #[test]

@@ -56,7 +56,7 @@ fn write(level: Level, message: &str, fields: Fields<'_>) {
 
 fn line(level: Level, message: &str, fields: Fields<'_>) -> String {
     let mut object = Map::new();
-    object.insert("time".into(), clock::rfc3339(clock::unix_now()).into());
+    object.insert("time".into(), clock::Rfc3339(clock::unix_now()).to_string().into());
     object.insert("level".into(), level.to_string().into());
     object.insert("message".into(), message.into());
     for (name, value) in fields {

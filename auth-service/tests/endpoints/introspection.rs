@@ -70,6 +70,36 @@ async fn an_api_key_acts_for_its_owner_where_its_audience_is_until_it_is_revoked
 }
 
 #[tokio::test]
+async fn tokens_that_are_asked_about_together_are_answered_each_as_if_alone() {
+    let bench = bench().await;
+    let service = &bench.service;
+    let (shop, bank) = (bench.credentials_token("shop/web").await, bench.credentials_token("bank/web").await);
+    let ask = async |caller: &str, tokens: Vec<&str>| {
+        let body = json!({"policy": "shop/web", "tokens": tokens});
+        let caller = service.workload(caller);
+        service.internal_json(Method::POST, "/internal/v1/introspect/many", &caller, &body).await
+    };
+    let mut forged = shop.clone();
+    let last = if forged.pop() == Some('0') { '1' } else { '0' };
+    forged.push(last);
+    let answer = ask("shop", vec![&bank, &shop, "junk\n{\"active\":true}", &forged, &shop]).await.expect(200);
+    let lines: Vec<Value> = answer.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let active: Vec<_> = lines.iter().map(|line| line["active"].as_bool()).collect();
+    assert_eq!(active, [Some(false), Some(true), Some(false), Some(false), Some(true)]);
+    let (mut single, mut shared) = (service.introspect(&shop, "shop/web").await, lines[1].clone());
+    verify(service, shared["jwt"].as_str().unwrap(), "shop/web").await;
+    assert_eq!(shared["covered"], false, "no stream was named");
+    for facts in [&mut single, &mut shared] {
+        // Minted anew each time.
+        facts.as_object_mut().unwrap().retain(|name, _| !matches!(name.as_str(), "jwt" | "covered"));
+    }
+    assert_eq!(single, shared);
+    ask("bank", vec![&shop]).await.expect(403);
+    ask("shop", vec!["junk"; 65]).await.expect(400);
+    assert_eq!(ask("shop", vec![]).await.expect(200).body, "");
+}
+
+#[tokio::test]
 async fn an_expired_api_key_is_nothing() {
     let bench = bench().await;
     let body = json!({"service": "backup", "audiences": ["shop/web"], "expires_in": 100});

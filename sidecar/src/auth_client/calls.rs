@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cloakroom_protocol::interest::{Interest, STREAM_HEADER};
-use cloakroom_protocol::internal_api::{self, IntrospectForm, Problem};
+use cloakroom_protocol::internal_api::{self, IntrospectForm, IntrospectMany, Problem};
 use cloakroom_protocol::introspection::Introspection;
 use cloakroom_protocol::revocation::{Acknowledgement, Receipt, RevokeRequest};
 use cloakroom_protocol::session::{SessionPatch, UsageReport};
@@ -30,6 +30,8 @@ const RECEIPT_WAIT: Duration = Duration::from_secs(1);
 pub const STREAM: HeaderName = HeaderName::from_static(STREAM_HEADER);
 /// A JWT with the session's data in it, and once more beside it.
 const MAX_ANSWER: usize = 256 << 10;
+/// Several of them, most of which are small.
+const MAX_ANSWERS: usize = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
@@ -49,6 +51,8 @@ pub enum CallError {
     Malformed(#[from] serde_json::Error),
     #[error("malformed request: {0}")]
     Request(String),
+    #[error("the auth service could not find out")]
+    Unanswered,
 }
 
 impl CallError {
@@ -103,6 +107,8 @@ struct Call {
     body: Bytes,
     timeout: Duration,
     repeat: Repeat,
+    /// Bytes of the answer.
+    most: usize,
 }
 
 impl Calls {
@@ -112,7 +118,34 @@ impl Calls {
         form: &IntrospectForm,
         stream: Option<String>,
     ) -> Result<Answered<Introspection>, CallError> {
-        self.json(policy, Call { stream, ..Call::form(internal_api::INTROSPECT, form, Repeat::Safe)? }).await
+        let call = Call { stream, ..Call::form(internal_api::INTROSPECT, form, Repeat::Safe)? };
+        let Whole { body, server_time, stream } = self.whole(policy, &call).await?;
+        Ok(Answered { value: Introspection::parse(&body)?, server_time, size: body.len(), stream })
+    }
+
+    /// An answer for each token, or none where the auth service had none.
+    pub async fn introspect_many(
+        &self,
+        policy: &Policy,
+        questions: &IntrospectMany,
+        stream: Option<String>,
+    ) -> Result<Vec<Option<Answered<Introspection>>>, CallError> {
+        let call = Call::json(internal_api::INTROSPECT_MANY, questions, Repeat::Safe)?;
+        let Whole { body, server_time, stream } =
+            self.whole(policy, &Call { stream, most: MAX_ANSWERS, ..call }).await?;
+        let answer = |line: &[u8]| {
+            let line_parsed = Introspection::parse_line(line)?;
+            Ok(line_parsed.map(|(value, covered)| {
+                let stream = stream.clone().filter(|_| covered);
+                Answered { value, server_time, size: line.len(), stream }
+            }))
+        };
+        let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let answers = lines.map(answer).collect::<Result<Vec<_>, serde_json::Error>>()?;
+        if answers.len() != questions.tokens.len() {
+            return Err(serde::de::Error::custom("not one answer for each token")).map_err(CallError::Malformed);
+        }
+        Ok(answers)
     }
 
     /// A lost answer is not asked for again: it would be a conflict with what it wrote itself.
@@ -208,7 +241,7 @@ impl Calls {
             let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
             let date = header(DATE).and_then(clock::parse_http_date);
             let stream = header(STREAM).map(str::to_owned);
-            let body = collect(response.into_body()).await?;
+            let body = collect(response.into_body(), call.most).await?;
             let server_time = date.unwrap_or_else(|| clock::unix_now().as_secs());
             Ok(Whole { body, server_time, stream })
         };
@@ -280,7 +313,7 @@ impl Calls {
             self.workload.read_again();
             log::error("the auth service refuses this workload's token", &[("status", &status.as_u16())]);
         }
-        let problem = match collect(response.into_body()).await {
+        let problem = match collect(response.into_body(), MAX_ANSWER).await {
             Ok(body) => serde_json::from_slice::<Problem>(&body)
                 .map(|problem| problem.detail.unwrap_or(problem.title))
                 .unwrap_or_default(),
@@ -309,6 +342,7 @@ impl Call {
             body: Bytes::new(),
             timeout: CALL_TIMEOUT,
             repeat: Repeat::Safe,
+            most: MAX_ANSWER,
         }
     }
 
@@ -327,12 +361,12 @@ impl Call {
     }
 }
 
-async fn collect(mut body: Incoming) -> Result<Bytes, CallError> {
+async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, CallError> {
     let mut whole = BytesMut::new();
     loop {
         let Some(frame) = body.frame().await else { return Ok(whole.freeze()) };
         if let Ok(data) = frame?.into_data() {
-            if whole.len() + data.len() > MAX_ANSWER {
+            if whole.len() + data.len() > most {
                 return Err(CallError::TooLarge);
             }
             whole.extend_from_slice(&data);

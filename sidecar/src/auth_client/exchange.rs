@@ -1,15 +1,16 @@
 //! Token → identity by asking, once per token at a time; an answer that was overtaken is asked for again.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cloakroom_protocol::internal_api::IntrospectForm;
 use cloakroom_protocol::introspection::{ActiveToken, Introspection};
 use cloakroom_protocol::token::OpaqueToken;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::calls::{Answered, CallError};
+use super::inquiries::Told;
 use super::{AuthClient, lock};
 use crate::authority::{Exchanged, Unavailable};
 use crate::log;
@@ -31,14 +32,12 @@ pub struct Flight {
 
 #[derive(Debug, thiserror::Error)]
 enum Unusable {
-    #[error(transparent)]
-    Call(#[from] CallError),
+    #[error("{0}")]
+    Call(#[from] Arc<CallError>),
     #[error(transparent)]
     Answer(#[from] UnusableAnswer),
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
-    #[error("no config")]
-    NoPolicy,
 }
 
 /// Says "active", but cannot be acted on.
@@ -143,12 +142,12 @@ impl AuthClient {
                     }
                 }
                 Err(error) => {
-                    if matches!(error, Unusable::Call(CallError::Timeout)) {
+                    if matches!(&error, Unusable::Call(call) if matches!(**call, CallError::Timeout)) {
                         self.hanging.store(true, Ordering::Relaxed);
                     }
                     self.metrics.introspections.of(Answer::Failed).inc();
                     // Of a lost connection its keeper has told; once is enough.
-                    let known = matches!(error, Unusable::Call(CallError::NotConnected(_)));
+                    let known = matches!(&error, Unusable::Call(call) if matches!(**call, CallError::NotConnected(_)));
                     let say = if known { log::debug } else { log::warn };
                     say("cannot introspect", &[("token", &token.id()), ("error", &error)]);
                     return Err(Unavailable);
@@ -159,12 +158,7 @@ impl AuthClient {
     }
 
     async fn ask(&self, token: &OpaqueToken, fingerprint: Fingerprint, last: bool) -> Result<Exchanged, Unusable> {
-        let policy = self.policy.load_full().ok_or(Unusable::NoPolicy)?;
-        // Before the policy's answer is under way, so that whatever happens from here on is held against it.
-        let (question, asked) = (self.cache.question(), Instant::now());
-        let form =
-            IntrospectForm { token: token.expose().to_owned(), policy: policy.policy.to_string(), idle_for: None };
-        let answered = self.calls.introspect(&policy, &form, question.stream()).await?;
+        let Told { answered, question, asked, policy } = self.inquire(token).await?;
         let Some(fresh) = Self::fresh(token, answered, asked)? else {
             self.cache.refuse(fingerprint, Instant::now());
             return Ok(Exchanged::Inactive);

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use cloakroom_protocol::events::Event;
 use cloakroom_protocol::interest::{Interest, STREAM_HEADER};
-use cloakroom_protocol::internal_api::{self, IntrospectForm};
-use cloakroom_protocol::introspection::{ActiveToken, Introspection};
+use cloakroom_protocol::internal_api::{self, IntrospectForm, IntrospectMany};
+use cloakroom_protocol::introspection::{ActiveToken, Introspection, Line};
 use cloakroom_protocol::revocation::Acknowledgement;
 use cloakroom_protocol::session::UsageReport;
 use http::{Request, Response, StatusCode};
@@ -30,6 +30,8 @@ pub type Script = Box<dyn Fn(&str, &[u8]) -> Option<Response<Full<Bytes>>> + Sen
 #[derive(Default)]
 pub struct Told {
     pub active: HashMap<String, ActiveToken>,
+    /// Of which nothing can be found out.
+    pub unknown: Vec<String>,
     /// Asked before anything else.
     pub script: Option<Script>,
     /// While set, introspections wait; one permit lets one through.
@@ -220,7 +222,8 @@ async fn answer(told: Arc<Mutex<Told>>, request: Request<Incoming>) -> Result<Re
     let gate = told.lock().unwrap().gate.clone();
     // What was true when the question came is what is answered, however late.
     let mut answer = answer_now(&told, &path, &body);
-    if path == internal_api::INTROSPECT {
+    let introspects = path == internal_api::INTROSPECT || path == internal_api::INTROSPECT_MANY;
+    if introspects {
         let tag = header(STREAM_HEADER);
         let mut told = told.lock().unwrap();
         if let Some((name, _)) = tag.as_deref().and_then(|tag| tag.split_once('.')).filter(|_| told.confirms) {
@@ -228,9 +231,7 @@ async fn answer(told: Arc<Mutex<Told>>, request: Request<Incoming>) -> Result<Re
         }
         told.tags.push(tag);
     }
-    if path == internal_api::INTROSPECT
-        && let Some(gate) = gate
-    {
+    if introspects && let Some(gate) = gate {
         gate.acquire().await.unwrap().forget();
     }
     Ok(answer)
@@ -253,6 +254,17 @@ fn answer_now(told: &Mutex<Told>, path: &str, body: &[u8]) -> Response<Body> {
             serde_json::to_string(
                 &known.map_or(Introspection::INACTIVE, |active| Introspection::Active(Box::new(active))),
             )
+        }
+        internal_api::INTROSPECT_MANY => {
+            let tokens = serde_json::from_slice::<IntrospectMany>(body).unwrap().tokens;
+            told.introspected.extend(tokens.iter().cloned());
+            let covered = told.confirms;
+            let line = |token: &String| match told.active.get(token) {
+                Some(active) => serde_json::to_string(&Line { active, covered }),
+                None if told.unknown.contains(token) => Ok("null".to_owned()),
+                None => serde_json::to_string(&Introspection::INACTIVE),
+            };
+            tokens.iter().map(line).collect::<Result<Vec<_>, _>>().map(|lines| lines.join("\n"))
         }
         internal_api::JWKS => Ok(r#"{"keys":[{"kty":"EC"}]}"#.to_owned()),
         internal_api::ACKNOWLEDGE => {

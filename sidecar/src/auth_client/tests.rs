@@ -1,6 +1,7 @@
 //! Against a fake auth service, on real sockets and a clock that stands still until a test moves it.
 
 mod exchange;
+mod inquiries;
 mod interest;
 mod outage;
 mod session;

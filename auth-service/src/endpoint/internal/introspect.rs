@@ -2,19 +2,21 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use cloakroom_protocol::introspection::{ActiveToken, Introspection, True};
+use cloakroom_protocol::internal_api::{IntrospectMany, MOST_TOKENS};
+use cloakroom_protocol::introspection::{ActiveToken, Introspection, Line, True};
 use cloakroom_protocol::token::{OpaqueToken, TokenKind};
 use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 
 use super::policy_for;
 use crate::app::{App, Shared};
-use crate::endpoint::caller::FormOrJson;
+use crate::endpoint::caller::{FormOrJson, JsonBody};
 use crate::endpoint::problem::ApiError;
 use crate::events::coverage::{ATTEMPTS, Coverage, Covered};
 use crate::identity::{Asker, Identity, identify, touch};
 use crate::jwt::{Mint, mint};
 use crate::metrics::Outcome;
+use crate::store::to_json;
 use crate::workload::Caller;
 
 #[derive(Deserialize)]
@@ -31,18 +33,8 @@ pub async fn introspect(
     headers: HeaderMap,
     FormOrJson(form): FormOrJson<Form>,
 ) -> Result<Response, ApiError> {
-    let started = tokio::time::Instant::now();
     let coverage = Coverage::of(&app.hub, &headers);
-    let result = answer(&app, &caller, &form, &coverage).await;
-    let outcome = match &result {
-        Ok(Answer::Active(..) | Answer::Bare(_)) => "active",
-        Ok(Answer::Inactive) => "inactive",
-        Err(ApiError::Unavailable(_)) => "unavailable",
-        Err(_) => "refused",
-    };
-    app.metrics.introspections.get_or_create(&Outcome { outcome }).inc();
-    app.metrics.introspection_seconds.observe(started.elapsed().as_secs_f64());
-    Ok(match result? {
+    Ok(match counted(&app, &caller, &form, &coverage).await? {
         Answer::Active(facts, covered) => {
             let mut response = json(&Introspection::Active(facts));
             if covered == Covered::Yes {
@@ -53,6 +45,57 @@ pub async fn introspect(
         Answer::Inactive => json(&Introspection::INACTIVE),
         Answer::Bare(facts) => json(&facts),
     })
+}
+
+/// A line for each token (see [`Line`]), read together: to the store they are one round trip.
+pub async fn introspect_many(
+    State(app): State<Shared>,
+    caller: Caller,
+    headers: HeaderMap,
+    JsonBody(asked): JsonBody<IntrospectMany>,
+) -> Result<Response, ApiError> {
+    if asked.tokens.len() > MOST_TOKENS {
+        return Err(ApiError::BadRequest(format!("tokens: {MOST_TOKENS} at most")));
+    }
+    policy_for(&app, &caller, &asked.policy)?;
+    let coverage = Coverage::of(&app.hub, &headers);
+    let answers = asked.tokens.into_iter().map(|token| {
+        let form = Form { token, policy: Some(asked.policy.clone()), idle_for: None };
+        let (app, caller, coverage) = (&app, &caller, &coverage);
+        async move { counted(app, caller, &form, coverage).await }
+    });
+    let (mut lines, mut covers) = (String::new(), false);
+    for answer in futures::future::join_all(answers).await {
+        lines += &match answer {
+            Ok(Answer::Active(active, covered)) => {
+                covers |= covered == Covered::Yes;
+                to_json(&Line { active: &active, covered: covered == Covered::Yes })
+            }
+            Ok(Answer::Inactive) => to_json(&Introspection::INACTIVE),
+            Ok(Answer::Bare(_)) | Err(_) => "null".to_owned(),
+        };
+        lines.push('\n');
+    }
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
+    let mut response = (headers, lines).into_response();
+    if covers {
+        coverage.confirm(response.headers_mut());
+    }
+    Ok(response)
+}
+
+async fn counted(app: &Shared, caller: &Caller, form: &Form, coverage: &Coverage<'_>) -> Result<Answer, ApiError> {
+    let started = tokio::time::Instant::now();
+    let result = answer(app, caller, form, coverage).await;
+    let outcome = match &result {
+        Ok(Answer::Active(..) | Answer::Bare(_)) => "active",
+        Ok(Answer::Inactive) => "inactive",
+        Err(ApiError::Unavailable(_)) => "unavailable",
+        Err(_) => "refused",
+    };
+    app.metrics.introspections.get_or_create(&Outcome { outcome }).inc();
+    app.metrics.introspection_seconds.observe(started.elapsed().as_secs_f64());
+    result
 }
 
 enum Answer {
@@ -173,5 +216,5 @@ fn json<T: serde::Serialize>(body: &T) -> Response {
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    (headers, crate::store::to_json(body)).into_response()
+    (headers, to_json(body)).into_response()
 }

@@ -1,0 +1,155 @@
+//! Questions about tokens. What comes together is asked together: the way to the auth service and back costs more than an answer does.
+
+use std::sync::{Arc, Mutex};
+
+use cloakroom_protocol::internal_api::{IntrospectForm, IntrospectMany, MOST_TOKENS};
+use cloakroom_protocol::introspection::Introspection;
+use cloakroom_protocol::token::OpaqueToken;
+use http::StatusCode;
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::time::Instant;
+
+use super::calls::{Answered, CallError};
+use super::{AuthClient, lock};
+use crate::config::Policy;
+use crate::token_cache::Question;
+
+/// Requests under way at a time. What comes meanwhile shares the next one.
+const UNDERWAY: usize = 4;
+
+#[derive(Default)]
+pub struct Inquiries {
+    waiting: Mutex<Vec<Inquiry>>,
+    came: Notify,
+}
+
+struct Inquiry {
+    token: OpaqueToken,
+    tell: oneshot::Sender<Result<Told, Arc<CallError>>>,
+}
+
+/// An answer, and what it is to be judged by.
+pub struct Told {
+    pub answered: Answered<Introspection>,
+    pub question: Question,
+    pub asked: Instant,
+    pub policy: Arc<Policy>,
+}
+
+/// What questions that are put now have in common.
+struct Occasion {
+    question: Question,
+    asked: Instant,
+    policy: Arc<Policy>,
+}
+
+impl Inquiries {
+    fn take(&self, most: usize) -> Vec<Inquiry> {
+        let mut waiting = lock(&self.waiting);
+        let count = waiting.len().min(most);
+        waiting.drain(..count).collect()
+    }
+}
+
+impl Inquiry {
+    fn tell(self, occasion: &Occasion, answer: Result<Answered<Introspection>, Arc<CallError>>) {
+        let Occasion { question, asked, policy } = occasion;
+        let told =
+            answer.map(|answered| Told { answered, question: question.clone(), asked: *asked, policy: policy.clone() });
+        // Who asked may have gone.
+        let _ = self.tell.send(told);
+    }
+}
+
+impl AuthClient {
+    pub(super) async fn inquire(&self, token: &OpaqueToken) -> Result<Told, Arc<CallError>> {
+        let (tell, told) = oneshot::channel();
+        lock(&self.inquiries.waiting).push(Inquiry { token: token.clone(), tell });
+        self.inquiries.came.notify_one();
+        told.await.unwrap_or_else(|_| Err(Arc::new(CallError::NotConnected("shutting down".into()))))
+    }
+
+    /// Runs for as long as the process does.
+    pub(super) async fn put_inquiries(self: Arc<Self>) {
+        let places = Arc::new(Semaphore::new(UNDERWAY));
+        loop {
+            self.inquiries.came.notified().await;
+            // Others that came at the same time are about to be put in the list.
+            tokio::task::yield_now().await;
+            loop {
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                let batch = self.inquiries.take(MOST_TOKENS);
+                if batch.is_empty() {
+                    break;
+                }
+                let this = Arc::clone(&self);
+                tokio::spawn(async move {
+                    this.put(batch).await;
+                    drop(place);
+                });
+            }
+        }
+    }
+
+    async fn put(self: &Arc<Self>, mut batch: Vec<Inquiry>) {
+        let Some(policy) = self.policy.load_full() else {
+            let none = Arc::new(CallError::NotConnected("no config".into()));
+            return batch.into_iter().for_each(|inquiry| drop(inquiry.tell.send(Err(none.clone()))));
+        };
+        // Before the answer is under way, so that whatever happens from here on is held against it.
+        let occasion = Occasion { question: self.cache.question(), asked: Instant::now(), policy };
+        match batch.pop() {
+            Some(only) if batch.is_empty() => self.put_one(only, &occasion).await,
+            Some(last) => {
+                batch.push(last);
+                self.put_many(batch, occasion).await;
+            }
+            None => {}
+        }
+    }
+
+    async fn put_one(&self, inquiry: Inquiry, occasion: &Occasion) {
+        let token = inquiry.token.expose().to_owned();
+        let form = IntrospectForm { token, policy: occasion.policy.policy.to_string(), idle_for: None };
+        let answer = self.calls.introspect(&occasion.policy, &form, occasion.question.stream()).await;
+        inquiry.tell(occasion, answer.map_err(|error| self.failed(error)));
+    }
+
+    async fn put_many(self: &Arc<Self>, batch: Vec<Inquiry>, occasion: Occasion) {
+        let tokens = batch.iter().map(|inquiry| inquiry.token.expose().to_owned()).collect();
+        let body = IntrospectMany { policy: occasion.policy.policy.to_string(), tokens };
+        match self.calls.introspect_many(&occasion.policy, &body, occasion.question.stream()).await {
+            Ok(answers) => {
+                for (inquiry, answer) in batch.into_iter().zip(answers) {
+                    inquiry.tell(&occasion, answer.ok_or_else(|| Arc::new(CallError::Unanswered)));
+                }
+            }
+            // An auth service of before this way of asking, or answers that are too large together.
+            Err(error) if matches!(error, CallError::TooLarge) || error.status() == Some(StatusCode::NOT_FOUND) => {
+                let occasion = Arc::new(occasion);
+                for inquiry in batch {
+                    let (this, occasion) = (Arc::clone(self), Arc::clone(&occasion));
+                    tokio::spawn(async move { this.put_one(inquiry, &occasion).await });
+                }
+            }
+            Err(error) => {
+                let error = self.failed(error);
+                for inquiry in batch {
+                    inquiry.tell(&occasion, Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Whoever waits behind a question that hangs has waited as long.
+    fn failed(&self, error: CallError) -> Arc<CallError> {
+        let timed_out = matches!(error, CallError::Timeout);
+        let error = Arc::new(error);
+        if timed_out {
+            for inquiry in self.inquiries.take(usize::MAX) {
+                let _ = inquiry.tell.send(Err(error.clone()));
+            }
+        }
+        error
+    }
+}
