@@ -39,20 +39,35 @@ def _cpu(rounds, name):
     return f"{own:.1f} ({ratio:.2f} ×)"
 
 
-def write(docs, result):
-    page = docs / "benchmarks.md"
-    day = datetime.date.today().isoformat()
+def write(root, result):
+    docs, day = root / "docs", datetime.date.today().isoformat()
     block = f"<!-- figures: written by bench/run --write -->\n![CPU per request](images/benchmarks.svg)\n\n{table(result)}\n\nMeasured {day}; medians of {result['rounds']} rounds; × is to nginx as a plain proxy, in the same round.\n<!-- /figures -->"
-    page.write_text(re.sub(r"<!-- figures.*?<!-- /figures -->", lambda _: block, page.read_text(), flags=re.DOTALL))
+    _replace(docs / "benchmarks.md", block)
+    _replace(root / "README.md", f"<!-- figures: written by bench/run --write -->\n{summary(result)}\n<!-- /figures -->")
     (docs / "images").mkdir(exist_ok=True)
     (docs / "images" / "benchmarks.svg").write_text(chart(result))
+
+
+def _replace(page, block):
+    page.write_text(re.sub(r"<!-- figures.*?<!-- /figures -->", lambda _: block, page.read_text(), flags=re.DOTALL))
+
+
+def summary(result):
+    """The table for who reads no other page."""
+    columns = [name for name in ("hot token", "HTTP/2", "every token new", "refused", "64 KB") if name in result["cpu"]]
+    lines = ["| CPU of the proxy per request, µs | " + " | ".join(columns) + " | RSS with 10,000 idle connections |", "|" + "---|" * (len(columns) + 2)]
+    for name, title in result["proxies"].items():
+        figures = [f"{statistics.median(rounds[name]):.0f}" if name in (rounds := result["cpu"][column]) else "–" for column in columns]
+        memory = f"{result['memory'][name][-1]:.0f} MiB" if "memory" in result else "–"
+        lines.append("| " + " | ".join([title, *figures, memory]) + " |")
+    return "\n".join(lines)
 
 
 def chart(result):
     """CPU per request with one hot token, a bar for each proxy."""
     rounds = result["cpu"]["hot token"]
     bars = sorted((statistics.median(rounds[name]), title) for name, title in result["proxies"].items() if name in rounds)
-    width, left, row = 760, 300, 30
+    width, left, row = 800, 340, 30
     scale = (width - left - 80) / bars[-1][0]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {row * len(bars) + 44}" font-family="system-ui, sans-serif" font-size="13" role="img"'

@@ -109,8 +109,8 @@ class Processes:
             time.sleep(0.05)
         return json.loads(ready.read_text())
 
-    def sidecar(self, app_port, change=lambda config: None, ready=None, workers=1, environment=None):
-        """A `cloakroom-sidecar` process before the app's port."""
+    def sidecar(self, app_port, change=lambda config: None, ready=None, workers=1, environment=None, under=()):
+        """A `cloakroom-sidecar` process before the app's port; `under` another program, where one is named."""
         config = json.loads(json.dumps(CONFIG))
         token = "none"
         if ready:
@@ -122,7 +122,7 @@ class Processes:
         config_file, token_file = self.folder / f"config-{port}.json", self.folder / f"token-{port}"
         config_file.write_text(json.dumps(config))
         token_file.write_text(token)
-        process = self.start([os.environ.get("CLOAKROOM_SIDECAR_BIN") or binary("cloakroom-sidecar")], {
+        process = self.start([*under, os.environ.get("CLOAKROOM_SIDECAR_BIN") or binary("cloakroom-sidecar")], {
             "CLOAKROOM_CONFIG": str(config_file),
             "CLOAKROOM_TOKEN_FILE": str(token_file),
             "CLOAKROOM_PORTS": f"{app_port}:{port}",
