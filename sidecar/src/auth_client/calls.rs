@@ -143,7 +143,7 @@ impl Calls {
         let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let answers = lines.map(answer).collect::<Result<Vec<_>, serde_json::Error>>()?;
         if answers.len() != questions.tokens.len() {
-            return Err(serde::de::Error::custom("not one answer for each token")).map_err(CallError::Malformed);
+            return Err(CallError::Malformed(serde::de::Error::custom("not one answer for each token")));
         }
         Ok(answers)
     }
