@@ -8,6 +8,7 @@ pub mod exchange;
 #[cfg(test)]
 pub mod fake;
 pub mod inquiries;
+pub mod postbox;
 pub mod session;
 pub mod sse;
 pub mod upkeep;

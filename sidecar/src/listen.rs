@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
 use crate::access_log::AccessLog;
+use crate::auth_client::postbox;
 use crate::http1;
 use crate::worker::deadlines::TICK_MILLIS;
 use crate::worker::{Runtime, Worker};
@@ -108,6 +109,7 @@ async fn work(
 ) {
     let worker = Worker::new(runtime, seed, AccessLog::new(Box::new(io::stderr())));
     let ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
+    let answers = postbox::open();
     let mut accepting = Vec::new();
     for (socket, app_port) in sockets {
         match TcpListener::from_std(socket) {
@@ -135,6 +137,7 @@ async fn work(
         _ = ended => {}
     }
     ticking.abort();
+    answers.abort();
     worker.log.borrow_mut().flush();
 }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use cloakroom_protocol::introspection::{ActiveToken, Introspection};
 use cloakroom_protocol::token::OpaqueToken;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::calls::{Answered, CallError};
 use super::inquiries::Told;
+use super::postbox::{self, Addressee};
 use super::{AuthClient, lock};
 use crate::authority::{Exchanged, Unavailable};
 use crate::log;
@@ -20,14 +20,14 @@ use crate::token_cache::{Fingerprint, Fresh, NotAdmitted, Overtaken};
 /// Revocations that go on for longer than this concern whoever is asked about.
 const ATTEMPTS: usize = 3;
 
-type Outcome = Result<Exchanged, Unavailable>;
+pub type Outcome = Result<Exchanged, Unavailable>;
 
 /// One question under way, and who waits for its answer.
 #[derive(Default)]
 pub struct Flight {
-    waiting: Vec<oneshot::Sender<Outcome>>,
+    waiting: Vec<Addressee>,
     /// Those to whom its answer may be too old: without the event stream nobody would know of a revocation since.
-    next: Vec<oneshot::Sender<Outcome>>,
+    next: Vec<Addressee>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +55,8 @@ impl AuthClient {
         if hanging && self.trying.swap(true, Ordering::Relaxed) {
             return Err(Unavailable);
         }
-        let (tell, told) = oneshot::channel();
-        if self.join(fingerprint, tell) {
+        let (asking, told) = postbox::address();
+        if self.join(fingerprint, asking) {
             self.depart(token.clone(), fingerprint);
         }
         told.await.unwrap_or(Err(Unavailable))
@@ -77,42 +77,38 @@ impl AuthClient {
     }
 
     /// True if there was none under way: the caller starts it.
-    fn join(&self, fingerprint: Fingerprint, tell: oneshot::Sender<Outcome>) -> bool {
+    fn join(&self, fingerprint: Fingerprint, asking: Addressee) -> bool {
         let heard = self.lease.is_live(Instant::now());
         let mut flights = lock(&self.flights);
         let Some(flight) = flights.get_mut(&fingerprint) else {
-            flights.insert(fingerprint, Flight { waiting: vec![tell], next: Vec::new() });
+            flights.insert(fingerprint, Flight { waiting: vec![asking], next: Vec::new() });
             return true;
         };
         if heard {
-            flight.waiting.push(tell);
+            flight.waiting.push(asking);
         } else {
-            flight.next.push(tell);
+            flight.next.push(asking);
         }
         false
     }
 
-    /// Goes on even if everyone who waits goes away: the next one will ask the same.
-    fn depart(&self, token: OpaqueToken, fingerprint: Fingerprint) {
-        let Some(this) = self.this.upgrade() else { return };
-        self.runtime.spawn(async move {
-            loop {
-                let outcome = this.ask_until_current(&token, fingerprint).await;
-                this.trying.store(false, Ordering::Relaxed);
-                let Some(waiting) = this.land(&fingerprint) else { return };
-                for tell in waiting {
-                    // Some have gone.
-                    let _ = tell.send(outcome.clone());
-                }
-                if !lock(&this.flights).contains_key(&fingerprint) {
-                    return;
-                }
+    /// On the control thread. Goes on even if everyone who waits goes away: the next one will ask the same.
+    pub(super) async fn fly(self: Arc<Self>, token: OpaqueToken, fingerprint: Fingerprint) {
+        loop {
+            let outcome = self.ask_until_current(&token, fingerprint).await;
+            self.trying.store(false, Ordering::Relaxed);
+            let Some(waiting) = self.land(&fingerprint) else { return };
+            for addressee in waiting {
+                addressee.tell(outcome.clone());
             }
-        });
+            if !lock(&self.flights).contains_key(&fingerprint) {
+                return;
+            }
+        }
     }
 
     /// Whom to tell; the flight stays if there are others for whom it must be repeated.
-    fn land(&self, fingerprint: &Fingerprint) -> Option<Vec<oneshot::Sender<Outcome>>> {
+    fn land(&self, fingerprint: &Fingerprint) -> Option<Vec<Addressee>> {
         let mut flights = lock(&self.flights);
         let flight = flights.get_mut(fingerprint)?;
         let next = std::mem::take(&mut flight.next);

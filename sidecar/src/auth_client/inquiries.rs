@@ -12,13 +12,15 @@ use tokio::time::Instant;
 use super::calls::{Answered, CallError};
 use super::{AuthClient, lock};
 use crate::config::Policy;
-use crate::token_cache::Question;
+use crate::token_cache::{Fingerprint, Question};
 
 /// Requests under way at a time. What comes meanwhile shares the next one.
-const UNDERWAY: usize = 4;
+const UNDERWAY: usize = 2;
 
 #[derive(Default)]
 pub struct Inquiries {
+    /// Flights that workers have asked for. One wake-up is enough for all that are in the list.
+    departing: Mutex<Vec<(OpaqueToken, Fingerprint)>>,
     waiting: Mutex<Vec<Inquiry>>,
     came: Notify,
 }
@@ -62,6 +64,12 @@ impl Inquiry {
 }
 
 impl AuthClient {
+    /// From any thread.
+    pub(super) fn depart(&self, token: OpaqueToken, fingerprint: Fingerprint) {
+        lock(&self.inquiries.departing).push((token, fingerprint));
+        self.inquiries.came.notify_one();
+    }
+
     pub(super) async fn inquire(&self, token: &OpaqueToken) -> Result<Told, Arc<CallError>> {
         let (tell, told) = oneshot::channel();
         lock(&self.inquiries.waiting).push(Inquiry { token: token.clone(), tell });
@@ -74,10 +82,12 @@ impl AuthClient {
         let places = Arc::new(Semaphore::new(UNDERWAY));
         loop {
             self.inquiries.came.notified().await;
-            // Others that came at the same time are about to be put in the list.
+            for (token, fingerprint) in std::mem::take(&mut *lock(&self.inquiries.departing)) {
+                tokio::spawn(Arc::clone(&self).fly(token, fingerprint));
+            }
+            // They are about to put their questions in the list.
             tokio::task::yield_now().await;
-            loop {
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            while let Ok(place) = Arc::clone(&places).try_acquire_owned() {
                 let batch = self.inquiries.take(MOST_TOKENS);
                 if batch.is_empty() {
                     break;
@@ -86,6 +96,7 @@ impl AuthClient {
                 tokio::spawn(async move {
                     this.put(batch).await;
                     drop(place);
+                    this.inquiries.came.notify_one();
                 });
             }
         }
