@@ -14,7 +14,9 @@ import tempfile
 import time
 import urllib.request
 
-SECONDS = 40
+SECONDS = 30
+# The same cases each time; another seed is an option away.
+SEED = "1"
 
 
 def main():
@@ -74,7 +76,7 @@ def config(ready):
 def run(ready, folder, options):
     command = [str(pathlib.Path(sys.executable).parent / "st"), "--config-file", str(folder / "schemathesis.toml"), "run"]
     command += [ready["internal_url"] + "/admin/v1/openapi.json", "--url", ready["internal_url"] + "/admin/v1"]
-    command += ["--header", "Authorization: Bearer " + ready["admin_token"], "--max-time", str(SECONDS), *options]
+    command += ["--header", "Authorization: Bearer " + ready["admin_token"], "--max-time", str(SECONDS), "--seed", SEED, *options]
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "140", "SCHEMATHESIS_HOOKS": ""}
     environment.pop("SCHEMATHESIS_HOOKS")
     done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

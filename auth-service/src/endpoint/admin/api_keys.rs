@@ -181,7 +181,7 @@ pub async fn get(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Rotation {
+pub struct SecretRotation {
     /// Seconds that the old secret stays good, so that whoever uses it has time to change; 0: it has leaked.
     #[serde(default, deserialize_with = "whole")]
     #[schema(default = 86_400, minimum = 0, maximum = 2_592_000)]
@@ -190,14 +190,14 @@ pub struct Rotation {
 
 #[utoipa::path(
     post, path = "/api-keys/{id}/rotate", tag = "api-keys", summary = "Make a new secret under the same id, scopes and end, shown this once",
-    params(("id" = String, Path, pattern = "^[0-9A-Za-z]{22}$")), request_body = Rotation,
+    params(("id" = String, Path, pattern = "^[0-9A-Za-z]{22}$")), request_body = SecretRotation,
     responses((status = 200, body = Shown), (status = 409, description = "Somebody else is rotating the key."))
 )]
 pub async fn rotate(
     State(app): State<Shared>,
     admin: Administrator,
     InPath(id): InPath<TokenId>,
-    InBody(Rotation { overlap }): InBody<Rotation>,
+    InBody(SecretRotation { overlap }): InBody<SecretRotation>,
 ) -> Result<Json<Shown>, ApiError> {
     let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
     if overlap > MAX_OVERLAP {

@@ -26,7 +26,7 @@ pub struct Shown {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Rotation {
+pub struct KeyRotation {
     /// The old keys are forgotten at once: what they signed is refused.
     #[serde(default)]
     emergency: bool,
@@ -42,13 +42,13 @@ pub async fn list(State(app): State<Shared>, _: Administrator) -> Json<List<Show
 }
 
 #[utoipa::path(
-    post, path = "/keys/rotate", tag = "keys", summary = "Make a new signing key", request_body = Rotation,
+    post, path = "/keys/rotate", tag = "keys", summary = "Make a new signing key", request_body = KeyRotation,
     responses((status = 204))
 )]
 pub async fn rotate(
     State(app): State<Shared>,
     admin: Administrator,
-    InBody(Rotation { emergency }): InBody<Rotation>,
+    InBody(KeyRotation { emergency }): InBody<KeyRotation>,
 ) -> Result<StatusCode, ApiError> {
     app.ring.rotate(app.store(), emergency).await?;
     crate::audit::record("keys.rotated", &admin, "", if emergency { "emergency" } else { "regular" });
