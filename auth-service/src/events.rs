@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::registry::Registry;
 use crate::store::{Backlog, EventId, Store, StoreError, StreamEntry};
 use passed::Passed;
+use receipt::Overview;
 use sidecars::Sidecars;
 use streams::Streams;
 
@@ -43,6 +44,7 @@ pub struct Hub {
     pub sidecars: Sidecars,
     pub streams: Streams,
     pub passed: Passed,
+    pub overview: Overview,
     /// When the store last answered the reader, Unix milliseconds; 0: not yet.
     touched: watch::Sender<u64>,
     keys_changed: watch::Sender<u64>,
@@ -54,6 +56,7 @@ impl Hub {
             sidecars: Sidecars::default(),
             streams: Streams::default(),
             passed: Passed::default(),
+            overview: Overview::default(),
             touched: watch::Sender::new(0),
             keys_changed: watch::Sender::new(0),
         }

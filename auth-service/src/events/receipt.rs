@@ -1,9 +1,11 @@
 //! The receipt of a revocation: who has acted on its event, over all replicas.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cloakroom_protocol::events::LEASE_SECONDS;
 use cloakroom_protocol::revocation::Receipt;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::Hub;
@@ -18,6 +20,17 @@ const GATHER: Duration = Duration::from_millis(10);
 /// How often acknowledgements are looked for that reached another replica.
 const STRAYS: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(25);
+/// How far everybody is, is looked up this often at most, however many wait for receipts.
+const FRESH: Duration = Duration::from_millis(10);
+
+/// The marks of all replicas, as they were a moment ago.
+#[derive(Default)]
+pub struct Overview(Mutex<Option<Seen>>);
+
+struct Seen {
+    at: Instant,
+    marks: Result<Arc<[Mark]>, StoreError>,
+}
 
 /// Publishes this replica's mark soon after each change; with each heartbeat it is published anyway.
 pub async fn publish_changes(hub: &Hub, store: &dyn Store, replica: &str, clock: &Clock) {
@@ -86,6 +99,7 @@ struct Progress {
     reached: u64,
 }
 
+/// As of a moment ago. A mark from before the event has reached nobody.
 async fn progress(
     hub: &Hub,
     store: &dyn Store,
@@ -93,14 +107,26 @@ async fn progress(
     clock: &Clock,
     event: EventId,
 ) -> Result<Progress, StoreError> {
-    let own = hub.sidecars.mark(clock.millis());
-    let mut progress = Progress { total: own.total(), reached: own.reached(event) };
-    for (name, mark) in store.marks(MARK_AGE).await? {
-        if name != replica && !name.starts_with(STRAY) {
-            let mark: Mark = from_json("mark", &mark)?;
-            progress.total += mark.total();
-            progress.reached += mark.reached(event);
+    let mut seen = hub.overview.0.lock().await;
+    let marks = match &*seen {
+        Some(seen) if seen.at.elapsed() < FRESH => seen.marks.clone(),
+        _ => {
+            let at = Instant::now();
+            let marks = marks(hub, store, replica, clock).await;
+            *seen = Some(Seen { at, marks: marks.clone() });
+            marks
         }
-    }
-    Ok(progress)
+    };
+    drop(seen);
+    let marks = marks?;
+    let sum = |figure: &dyn Fn(&Mark) -> u64| marks.iter().map(figure).sum();
+    Ok(Progress { total: sum(&Mark::total), reached: sum(&|mark| mark.reached(event)) })
+}
+
+/// Our own as it is now, the others' as published.
+async fn marks(hub: &Hub, store: &dyn Store, replica: &str, clock: &Clock) -> Result<Arc<[Mark]>, StoreError> {
+    let others = store.marks(MARK_AGE).await?;
+    let others = others.iter().filter(|(name, _)| *name != replica && !name.starts_with(STRAY));
+    let own = std::iter::once(Ok(hub.sidecars.mark(clock.millis())));
+    own.chain(others.map(|(_, mark)| from_json("mark", mark))).collect()
 }
