@@ -6,6 +6,7 @@ mod policy;
 mod ports;
 mod ready;
 mod sidecar;
+mod tls;
 mod workload_issuer;
 
 use std::future::Future;
@@ -18,6 +19,7 @@ use cloakroom_operator::policy::Compiled;
 use cloakroom_protocol::internal_api;
 use cloakroom_protocol::registration::Registered;
 use cloakroom_sidecar::clock::unix_now;
+use cloakroom_sidecar::tls::files::TlsFiles;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use reqwest::Method;
@@ -29,6 +31,7 @@ use auth_service::AuthService;
 use ports::{PortArguments, Ports};
 use ready::Ready;
 use sidecar::Sidecar;
+use tls::TlsArguments;
 use workload_issuer::WorkloadIssuer;
 
 /// An editor's save is noticed within it.
@@ -49,6 +52,8 @@ pub(crate) struct Local {
     #[arg(long, env = "CLOAKROOM_READY_FILE", value_name = "FILE")]
     ready_file: Option<PathBuf>,
     #[command(flatten)]
+    tls: TlsArguments,
+    #[command(flatten)]
     ports: PortArguments,
 }
 
@@ -58,12 +63,13 @@ impl Local {
         let ports = self.ports.settle()?;
         let upstream = self.upstream.as_deref().map(upstream_port).transpose()?;
         let compiled = policy::load(self.file.as_deref(), &ports)?;
+        let tls = self.tls.settle(&compiled)?;
         if let Some(file) = &self.ready_file {
             // Of an earlier run: whoever waits for the file must not read that.
             ready::forget(file)?;
         }
 
-        let starting = self.start(&ports, upstream, &compiled);
+        let starting = self.start(&ports, upstream, &compiled, tls);
         let (auth_service, sidecar) = tokio::select! {
             started = starting => started?,
             () = &mut shutdown => return Ok(()),
@@ -77,7 +83,14 @@ impl Local {
         Ok(())
     }
 
-    async fn start(&self, ports: &Ports, upstream: Option<u16>, compiled: &Compiled) -> Result<(AuthService, Sidecar)> {
+    async fn start(
+        &self,
+        ports: &Ports,
+        upstream: Option<u16>,
+        compiled: &Compiled,
+        tls: Option<TlsFiles>,
+    ) -> Result<(AuthService, Sidecar)> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let random = Random::system()?;
         let mut rng = random.with(StdRng::from_rng);
         let issuer = WorkloadIssuer::generate()?;
@@ -93,10 +106,10 @@ impl Local {
         };
         let namespace = compiled.config.policy.namespace();
         let workload = issuer.token(namespace, "default", sidecar::POD, unix_now().as_secs())?;
-        let sidecar = Sidecar::start(compiled.config.clone(), ports, app_port, workload)?;
+        let sidecar = Sidecar::start(compiled.config.clone(), ports, app_port, workload, tls)?;
 
         let ready = Ready {
-            app_url: format!("http://{}", ports.app),
+            app_url: format!("{scheme}://{}", ports.app),
             auth_url: format!("http://{}", ports.auth),
             internal_url: format!("http://{}", ports.internal),
             admin_token: auth_service.admin_token.clone(),
@@ -172,6 +185,9 @@ async fn change(file: &Path, ports: &Ports, first: &Compiled, operator: &AdminAp
     let (old, new) = (&first.registration, &compiled.registration);
     if (&old.policy, &old.audience) != (&new.policy, &new.audience) {
         bail!("name and audience stay as they were at the start, since user, client and key were made for them");
+    }
+    if first.policy.tls.is_some() != compiled.policy.tls.is_some() {
+        bail!("`tls` stays as it was at the start: start anew to change it");
     }
     register(operator, &compiled).await?;
     sidecar.put_in_force(compiled.config)

@@ -108,6 +108,10 @@ pub struct AuthPolicySpec {
     #[serde(default)]
     pub token: Token,
 
+    /// The protected ports speak TLS. Without it they speak plain HTTP, for an ingress to put TLS in front.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+
     /// What a request without a valid token gets, where the rules ask for one. `Auto`: a page load is sent to sign in, everything
     /// else gets 401. `Redirect`: everything is sent to sign in. `Deny`: always 401.
     #[serde(default)]
@@ -209,6 +213,22 @@ pub enum Access {
     #[default]
     Authenticated,
     Deny,
+}
+
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!self.secretName.startsWith('cloakroom.')").message("Secrets whose names begin with cloakroom. are the operator's own").field_path(".secretName")
+)]
+pub struct Tls {
+    /// Name of a Secret of type `kubernetes.io/tls` in this namespace, such as cert-manager writes: `tls.crt` is the certificate, with
+    /// those that vouch for it after it, `tls.key` its key. Changes are picked up without a restart. Only the sidecar mounts it; until it
+    /// is there, pods are not ready.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")
+    )]
+    pub secret_name: String,
 }
 
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]

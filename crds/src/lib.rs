@@ -8,6 +8,6 @@ pub mod yaml;
 
 pub use auth_policy::{
     Access, AccessRule, AuthPolicy, AuthPolicySpec, Interception, Jwt, Limits, Mode, Outage, OutageMode, Preflight,
-    Require, Rollout, RuleMatch, Session, Token, TokenSource, Unauthenticated,
+    Require, Rollout, RuleMatch, Session, Tls, Token, TokenSource, Unauthenticated,
 };
 pub use status::AuthPolicyStatus;

@@ -25,6 +25,7 @@ origins: ["https://shop.example.com"]
 trustedProxies: [10.0.0.0/8]
 token:
   sources: [{cookie: __Host-cloakroom}, {header: Authorization, scheme: Bearer}, {header: X-Api-Key}]
+tls: {secretName: shop-tls}
 unauthenticated: Auto
 session: {idle: 30m, absolute: 12h, writable: [cart, locale]}
 jwt: {header: Authorization, audience: shop/shop, lifetime: 60s, claims: [email, groups], claimHeaders: {X-User-Email: email}}
@@ -65,6 +66,7 @@ limits: {requestHeaders: 32Ki, requestBody: 10Mi, idleTimeout: 60s}
 #[case("jwt: {lifetime: 5s}", "between 10s and 15m")]
 #[case("jwt: {lifetime: 16m}", "between 10s and 15m")]
 #[case("jwt: {header: content-length}", "cannot carry the JWT")]
+#[case("tls: {secretName: cloakroom.shop.proof}", "the operator's own")]
 #[case("outage: {mode: Lease}", "`for` belongs to mode Lease")]
 #[case("outage: {for: 30s}", "`for` belongs to mode Lease")]
 #[case("outage: {mode: Lease, for: 2h}", "between 1s and 1h")]

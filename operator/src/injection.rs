@@ -153,7 +153,11 @@ fn revision(policy: &Policy, sidecar: &Sidecar) -> String {
     };
     let ports: Vec<String> = policy.ports.iter().map(port_text).collect();
     let environment: Vec<[&str; 2]> = policy.app_environment.iter().map(|(k, v)| [k.as_str(), v.as_str()]).collect();
-    let baked = serde_json::json!([SHAPE, interception, ports, environment, sidecar.issuer, policy.audience]);
+    let mut baked = serde_json::json!([SHAPE, interception, ports, environment, sidecar.issuer, policy.audience]);
+    // Pods without it are as they were before there was TLS.
+    if let (Some(secret), Some(baked)) = (&policy.tls, baked.as_array_mut()) {
+        baked.push(secret.as_str().into());
+    }
     Sha256::digest(baked.to_string()).iter().take(6).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 

@@ -1,4 +1,7 @@
-//! Asks every protected port who answers there. Only the sidecar can prove that it is the sidecar.
+//! Asks every protected port who answers there. Only the sidecar can prove that it is the sidecar: by a MAC under the policy's key, over
+//! TLS too, where the certificate is for clients and proves nothing here.
+
+mod tls;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,6 +14,8 @@ use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rand::{CryptoRng, RngExt};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,6 +30,8 @@ pub(crate) struct Question {
     pub pod_uid: String,
     pub ip: IpAddr,
     pub port: u16,
+    /// Asked over TLS.
+    pub tls: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +56,7 @@ pub(crate) async fn ask(questions: &[Question], key: &[u8], random: &mut impl Cr
 async fn ask_one(question: &Question, nonce: &str, key: &[u8]) -> Answer {
     match tokio::time::timeout(TIMEOUT, exchange(question, nonce)).await {
         Ok(Ok((status, body))) => judge(question, nonce, key, status, &body),
+        Ok(Err(error)) if tls::is_something_else(&error) => Answer::Bypassed(format!("no TLS: {error}")),
         Ok(Err(error)) => Answer::Silent(error.to_string()),
         Err(_) => Answer::Silent(format!("nothing within {} s", TIMEOUT.as_secs())),
     }
@@ -57,6 +65,18 @@ async fn ask_one(question: &Question, nonce: &str, key: &[u8]) -> Answer {
 async fn exchange(question: &Question, nonce: &str) -> anyhow::Result<(StatusCode, Bytes)> {
     let address = SocketAddr::new(question.ip, question.port);
     let stream = TcpStream::connect(address).await?;
+    if question.tls {
+        let name = ServerName::from(question.ip);
+        let stream = tls::connector()?.connect(name, stream).await?;
+        return over(stream, address, nonce).await;
+    }
+    over(stream, address, nonce).await
+}
+
+async fn over<S>(stream: S, address: SocketAddr, nonce: &str) -> anyhow::Result<(StatusCode, Bytes)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let request = Request::get(format!("{PATH}?nonce={nonce}"))
@@ -95,11 +115,12 @@ fn nonce(random: &mut impl CryptoRng) -> String {
 mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
+    use rustls_pki_types::PrivateKeyDer;
 
     use super::*;
 
     fn question() -> Question {
-        Question { pod: "web-1".into(), pod_uid: "uid".into(), ip: [127, 0, 0, 1].into(), port: 8080 }
+        Question { pod: "web-1".into(), pod_uid: "uid".into(), ip: [127, 0, 0, 1].into(), port: 8080, tls: false }
     }
 
     fn judged(status: u16, body: &[u8]) -> Answer {
@@ -137,6 +158,46 @@ mod tests {
         drop(listener);
         let answers = ask(&[Question { port, ..question() }], b"key", &mut StdRng::seed_from_u64(1)).await;
         assert!(matches!(answers[..], [Answer::Silent(_)]), "{answers:?}");
+    }
+
+    #[tokio::test]
+    async fn over_tls_any_certificate_will_do_and_something_else_is_still_a_bypass() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let certified = rcgen::generate_simple_self_signed(["elsewhere.example".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+        let server = rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(server));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let mut count = 0;
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count += 1;
+                let mut read = [0; 1024];
+                if count == 2 {
+                    let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+                    continue;
+                }
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                let length = stream.read(&mut read).await.unwrap();
+                let request = String::from_utf8_lossy(&read[..length]).into_owned();
+                let nonce = request.split_once("nonce=").unwrap().1[..22].to_owned();
+                let proof = serde_json::to_string(&Proof::new(b"key", &nonce, "uid", port, "rev")).unwrap();
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{proof}", proof.len());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let questions = [Question { port, tls: true, ..question() }];
+        let mut random = StdRng::seed_from_u64(1);
+        let proven = ask(&questions, b"key", &mut random).await;
+        assert_eq!(proven, [Answer::Proven { revision: "rev".into() }]);
+        let bypassed = ask(&questions, b"key", &mut random).await;
+        assert!(matches!(&bypassed[..], [Answer::Bypassed(what)] if what.contains("no TLS")), "{bypassed:?}");
     }
 
     #[test]

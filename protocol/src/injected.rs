@@ -17,6 +17,11 @@ pub const ADMIN_PORT: u16 = 15020;
 pub const CONFIG_FILE: &str = "/etc/cloakroom/config/config.json";
 pub const PROOF_KEY_FILE: &str = "/etc/cloakroom/proof/key";
 pub const TOKEN_FILE: &str = "/var/run/secrets/cloakroom/token";
+/// Certificate and key of the protected ports, where the policy has any: keys of a Secret of type `kubernetes.io/tls`, and files below
+/// [`TLS_DIRECTORY`].
+pub const TLS_CERTIFICATE: &str = "tls.crt";
+pub const TLS_KEY: &str = "tls.key";
+pub const TLS_DIRECTORY: &str = "/etc/cloakroom/tls";
 
 /// `<app port>:<listen port>`, comma separated, in the sidecar's environment.
 pub const PORTS_ENV: &str = "CLOAKROOM_PORTS";
@@ -24,6 +29,9 @@ pub const PORTS_ENV: &str = "CLOAKROOM_PORTS";
 pub const INTERCEPTION_ENV: &str = "CLOAKROOM_INTERCEPTION";
 /// The pod's original probes of protected ports, one [`Probe`] a line.
 pub const PROBES_ENV: &str = "CLOAKROOM_PROBES";
+/// Where certificate and key are. Absent: the protected ports speak plain HTTP. It stands in the pod and not in the config, so that no pod
+/// is told to speak TLS that was created without the files for it, and none changes its mind while clients are used to the other.
+pub const TLS_ENV: &str = "CLOAKROOM_TLS";
 pub const POD_UID_ENV: &str = "CLOAKROOM_POD_UID";
 pub const POD_NAME_ENV: &str = "CLOAKROOM_POD_NAME";
 /// The pod's addresses, comma separated (`status.podIPs`); Loopback mode listens on just these.

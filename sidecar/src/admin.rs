@@ -26,6 +26,7 @@ use crate::log;
 use crate::metrics::{self, Metrics};
 use crate::probes;
 use crate::start::Refused;
+use crate::tls::{self, Certificates};
 
 /// Whoever opens more than these is turned away, so that nobody can keep kubelet out and so have the pod restarted.
 const CONNECTIONS: usize = 512;
@@ -39,6 +40,8 @@ pub struct Admin {
     pub policy: Arc<CurrentPolicy>,
     pub metrics: Arc<Metrics>,
     pub refused: Arc<Refused>,
+    /// Where the protected ports speak TLS.
+    pub certificates: Option<Arc<Certificates>>,
     pub phase: watch::Sender<Phase>,
     pub probes: Vec<Probe>,
     pub pod_uid: String,
@@ -134,6 +137,12 @@ impl Admin {
     fn ready(&self) -> LocalResponse {
         if *self.phase.borrow() != Phase::Serving {
             return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+        }
+        if let Some(certificates) = &self.certificates
+            && certificates.current().is_none()
+        {
+            let reason = certificates.refused().map(|reason| reason.to_string()).unwrap_or_default();
+            return text(StatusCode::SERVICE_UNAVAILABLE, &format!("no certificate: {reason}: {}\n", tls::TODO));
         }
         match (self.policy.load().as_ref(), self.refused.load().as_ref()) {
             (Some(_), _) => text(StatusCode::OK, "ok\n"),

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use cloakroom_protocol::injected::{self, InvalidInjection, Port, parse_ports, parse_probes};
+use cloakroom_protocol::injected::{self, InvalidInjection, Port, Probe, ProbeAction, parse_ports, parse_probes};
 
 use crate::auth_client::workload_token::TokenSource;
 use crate::limits;
 use crate::listen::Listen;
 use crate::log::{Level, UnknownLevel};
 use crate::start::{ConfigSource, Options};
+use crate::tls::files::TlsFiles;
 
 pub const USAGE: &str = "\
 Usage: cloakroom-sidecar                                   serve, as the environment says
@@ -113,7 +114,7 @@ fn serve(environment: &dyn Fn(&str) -> Option<String>, ipv6: bool) -> Result<Com
     let path = |name: &str, default: &str| PathBuf::from(environment(name).unwrap_or_else(|| default.to_owned()));
     let injected = |name| move |error| InvalidArguments::Injected { name, error };
     let ports = parse_ports(&text(injected::PORTS_ENV)).map_err(injected(injected::PORTS_ENV))?;
-    let probes = parse_probes(&text(injected::PROBES_ENV)).map_err(injected(injected::PROBES_ENV))?;
+    let mut probes = parse_probes(&text(injected::PROBES_ENV)).map_err(injected(injected::PROBES_ENV))?;
     let everywhere: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let listens = match text(injected::INTERCEPTION_ENV).as_str() {
         "Redirect" | "" => listens(&ports, &[everywhere]),
@@ -138,6 +139,13 @@ fn serve(environment: &dyn Fn(&str) -> Option<String>, ipv6: bool) -> Result<Com
             memory.ok_or(InvalidArguments::Environment { name: MEMORY_ENV, value })?
         }
     };
+    let tls = environment(injected::TLS_ENV).map(|directory| {
+        let directory = PathBuf::from(directory);
+        TlsFiles { certificate: directory.join(injected::TLS_CERTIFICATE), key: directory.join(injected::TLS_KEY) }
+    });
+    if tls.is_some() {
+        probes.iter_mut().for_each(in_plain_http);
+    }
     let level = environment(LOG_ENV).map_or(Ok(Level::Info), |level| level.parse())?;
     let options = Options {
         config: ConfigSource::File(path(CONFIG_ENV, injected::CONFIG_FILE)),
@@ -145,12 +153,20 @@ fn serve(environment: &dyn Fn(&str) -> Option<String>, ipv6: bool) -> Result<Com
         admin: Some(admin),
         workload_token: TokenSource::File(path(TOKEN_FILE_ENV, injected::TOKEN_FILE)),
         proof_key_file: path(PROOF_KEY_FILE_ENV, injected::PROOF_KEY_FILE),
+        tls,
         pod_uid: environment(injected::POD_UID_ENV).unwrap_or_else(|| "unknown".to_owned()),
         probes,
         workers,
         memory,
     };
     Ok(Command::Serve { options: Box::new(options), level })
+}
+
+/// It is the sidecar that speaks TLS on a protected port, and not the app behind it: a probe that was declared as HTTPS was for the port.
+fn in_plain_http(probe: &mut Probe) {
+    if let ProbeAction::Http { tls, .. } = &mut probe.action {
+        *tls = false;
+    }
 }
 
 fn listens(ports: &[Port], addresses: &[IpAddr]) -> Vec<Listen> {
@@ -201,6 +217,23 @@ mod tests {
         for wrong in ["", "127.0.0.1", "0.0.0.0", "10.0.0.1,::", "pod"] {
             assert!(parsed(&[], &with(wrong)).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn under_tls_what_was_probed_by_https_is_probed_by_http() {
+        let serve = |tls: &[(&str, &str)]| {
+            let probe = [("CLOAKROOM_PROBES", "web/liveness HTTPS 8443 1 \"/healthz\"")];
+            let Ok(Command::Serve { options, .. }) = parsed(&[], &[tls, &probe].concat()) else { panic!("not served") };
+            options
+        };
+        let by_tls = |options: &Options| matches!(options.probes[0].action, ProbeAction::Http { tls: true, .. });
+        let plain = serve(&[]);
+        assert!(plain.tls.is_none() && by_tls(&plain));
+        let secure = serve(&[("CLOAKROOM_TLS", "/etc/cloakroom/tls")]);
+        assert!(!by_tls(&secure));
+        let files =
+            TlsFiles { certificate: "/etc/cloakroom/tls/tls.crt".into(), key: "/etc/cloakroom/tls/tls.key".into() };
+        assert_eq!(secure.tls, Some(files));
     }
 
     #[test]

@@ -52,7 +52,8 @@ pub fn parse_http_date(text: &str) -> Option<u64> {
     plausible.then(|| days_since_epoch(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
-fn days_since_epoch(year: u64, month: u64, day: u64) -> u64 {
+/// Of a date of the Gregorian calendar, from 1970 on.
+pub fn days_since_epoch(year: u64, month: u64, day: u64) -> u64 {
     let year = if month <= 2 { year - 1 } else { year };
     let year_of_era = year % 400;
     let month_from_march = (month + 9) % 12;

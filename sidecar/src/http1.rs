@@ -3,6 +3,7 @@
 pub mod buffer;
 pub mod chunked;
 pub mod exchange;
+pub mod handshake;
 pub mod io;
 pub mod local;
 pub mod relay;
@@ -20,6 +21,7 @@ use std::task::Poll;
 
 use tokio::net::TcpStream;
 
+use crate::client_stream::ClientStream;
 use crate::http2;
 use crate::request::forward::Peer;
 use crate::request::rescue::Failure;
@@ -31,7 +33,7 @@ use unreadable::Unreadable;
 
 /// A client's connection.
 pub struct Connection {
-    pub stream: TcpStream,
+    pub stream: ClientStream,
     pub peer: Peer,
     /// The port that this listener protects.
     pub app_port: u16,
@@ -39,8 +41,20 @@ pub struct Connection {
     pub deadline: Deadline,
     /// A request came over it, so that it will not turn out to be HTTP/2.
     spoke_http1: bool,
+    alpn: Alpn,
     /// Accepted while the worker was draining already.
     late: bool,
+    /// The time that runs is for a record that has begun.
+    awaits_record: bool,
+}
+
+/// What was agreed on while TLS began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alpn {
+    /// Nothing: the client's first bytes decide.
+    Nothing,
+    Http1,
+    Http2,
 }
 
 /// Before any policy says otherwise.
@@ -52,14 +66,32 @@ const DEFAULT_HEAD_BYTES: usize = 32 << 10;
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-pub async fn serve(stream: TcpStream, peer: IpAddr, app_port: u16, worker: Rc<Worker>) {
+pub async fn serve(socket: TcpStream, peer: IpAddr, app_port: u16, worker: Rc<Worker>) {
+    let Some(stream) = handshake::stream(socket, &worker) else { return };
     let deadline = worker.deadlines.register();
     let late = worker.is_draining();
-    let peer = Peer::new(peer);
-    let mut connection = Connection { stream, peer, app_port, worker, deadline, spoke_http1: false, late };
+    let mut connection = Connection {
+        stream,
+        peer: Peer::new(peer),
+        app_port,
+        worker,
+        deadline,
+        spoke_http1: false,
+        alpn: Alpn::Nothing,
+        late,
+        awaits_record: false,
+    };
     connection.worker.open.set(connection.worker.open.get() + 1);
     connection.worker.runtime.metrics.connections.inc();
-    connection.run().await;
+    poll_fn(|cx| {
+        connection.deadline.watch(cx);
+        Poll::Ready(())
+    })
+    .await;
+    // Boxed like everything that a connection which waits has no need of.
+    if !connection.stream.is_tls() || Box::pin(connection.shake_hands(peer)).await {
+        connection.run().await;
+    }
 }
 
 impl Drop for Connection {
@@ -81,11 +113,6 @@ enum Next {
 
 impl Connection {
     async fn run(&mut self) {
-        poll_fn(|cx| {
-            self.deadline.watch(cx);
-            Poll::Ready(())
-        })
-        .await;
         while self.wait().await {
             if self.worker.buffers.is_short() {
                 self.shed();
@@ -98,30 +125,26 @@ impl Connection {
                 Next::Close => return,
             }
         }
+        self.stream.part();
     }
 
     /// Where nothing is left to hold, not even the little that a proper refusal takes.
-    fn shed(&self) {
+    fn shed(&mut self) {
         self.worker.shed();
-        // A socket closed with unread bytes is reset, and the client may not get to read our words.
-        let mut unread = [0; 2048];
-        for _ in 0..8 {
-            if self.stream.try_read(&mut unread).map_or(0, |count| count) < unread.len() {
-                break;
-            }
-        }
-        // Who does not take it at once goes without.
-        let _ = self.stream.try_write(
+        self.stream.discard_unread();
+        self.stream.say_at_once(
             b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         );
     }
 
     /// Until the client says something; false: it never will.
     async fn wait(&mut self) -> bool {
-        // Whoever says nothing goes first where there are almost too many.
-        let seconds = self.idle_seconds();
-        let seconds = if self.worker.is_crowded() { seconds.min(CROWDED_SECONDS) } else { seconds };
-        self.deadline.allow(&self.worker.deadlines, seconds);
+        // Bytes of a record that does not end buy no time.
+        let mid_record = self.stream.is_mid_record();
+        if !(mid_record && self.awaits_record) {
+            self.deadline.allow(&self.worker.deadlines, self.patience());
+        }
+        self.awaits_record = mid_record;
         let Self { stream, worker, deadline, spoke_http1, late, .. } = self;
         poll_fn(|cx| match stream.poll_read_ready(cx) {
             Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
@@ -146,6 +169,10 @@ impl Connection {
     }
 
     async fn active(&mut self) -> Next {
+        if self.alpn == Alpn::Http2 {
+            http2::serve(self, &Buffer::default()).await;
+            return Next::Close;
+        }
         let mut input = Buffer::default();
         let mut output = self.worker.buffers.text();
         let next = self.requests(&mut input, &mut output).await;
@@ -200,7 +227,7 @@ impl Connection {
                 searched = 0;
             }
             let filled = input.filled();
-            if !self.spoke_http1 && may_be_http2(filled) {
+            if !self.spoke_http1 && self.alpn == Alpn::Nothing && may_be_http2(filled) {
                 if filled.len() >= HTTP2_PREFACE.len() {
                     return Head::Http2;
                 }
@@ -247,6 +274,12 @@ impl Connection {
                 Err(_) => return Head::Gone,
             }
         }
+    }
+
+    /// Whoever says nothing goes first where there are almost too many.
+    fn patience(&self) -> u64 {
+        let seconds = self.idle_seconds();
+        if self.worker.is_crowded() { seconds.min(CROWDED_SECONDS) } else { seconds }
     }
 
     pub(crate) fn idle_seconds(&self) -> u64 {

@@ -1,4 +1,4 @@
-//! HTTP/2 from the client's side (with prior knowledge): framing by hyper, the way of a request as for HTTP/1. gRPC calls go on as
+//! HTTP/2 from the client's side (with prior knowledge, or agreed on under TLS): framing by hyper, the way of a request as for HTTP/1. gRPC calls go on as
 //! HTTP/2, everything else as HTTP/1.1.
 
 pub mod app_body;

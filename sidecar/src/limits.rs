@@ -45,9 +45,9 @@ pub struct Room {
 
 /// Beside the cache's quarter, three eighths of the memory are for what is under way and an eighth for connections that wait; the last
 /// quarter is for the process itself and for what the allocator cannot use.
-pub fn room(memory: usize, workers: usize) -> Room {
+pub fn room(memory: usize, workers: usize, tls: bool) -> Room {
     let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
-    share(memory, files, workers.max(1))
+    share(memory, files, workers.max(1), if tls { TLS_CONNECTION } else { CONNECTION })
 }
 
 /// Takes as many open files as the process may: the soft limit is 1024 in many containers, for programs that use `select`, which this
@@ -57,8 +57,8 @@ pub fn raise_open_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-fn share(memory: usize, files: Option<usize>, workers: usize) -> Room {
-    let by_memory = memory / 8 / CONNECTION;
+fn share(memory: usize, files: Option<usize>, workers: usize, connection: usize) -> Room {
+    let by_memory = memory / 8 / connection;
     // Those that wait need no connection to the app; a third of the files is for those that do.
     let by_files = files.map_or(usize::MAX, |files| files.saturating_sub(OWN_FILES).max(2) / 3 * 2);
     Room { connections: (by_memory.min(by_files) / workers).max(1), bytes: memory / 8 * 3 / workers }
@@ -66,6 +66,8 @@ fn share(memory: usize, files: Option<usize>, workers: usize) -> Room {
 
 /// What a connection that waits costs, measured generously.
 const CONNECTION: usize = 2 << 10;
+/// The same with its keys.
+const TLS_CONNECTION: usize = 8 << 10;
 const OWN_FILES: usize = 64;
 const MEMORY_WITHOUT_LIMIT: usize = 512 << 20;
 /// Below this nothing could be served.
@@ -210,10 +212,10 @@ mod tests {
     #[test]
     fn what_may_be_held_fits_beside_the_cache() {
         let memory = 128 << 20;
-        let room = share(memory, None, 2);
+        let room = share(memory, None, 2, CONNECTION);
         assert!(2 * (room.connections * CONNECTION + room.bytes) + cache_bounds(memory).bytes <= memory / 4 * 3);
         assert_eq!((room.connections, room.bytes), (4096, 24 << 20));
-        assert_eq!(share(memory, Some(1064), 2).connections, 333);
-        assert!(share(LEAST_MEMORY, Some(0), 64).connections > 0);
+        assert_eq!(share(memory, Some(1064), 2, CONNECTION).connections, 333);
+        assert!(share(LEAST_MEMORY, Some(0), 64, TLS_CONNECTION).connections > 0);
     }
 }

@@ -19,6 +19,11 @@ pub struct Metrics {
     /// Responses in which the app's JWT was found and replaced.
     pub jwt_leaks: Counter,
     pub connections: Gauge,
+    pub tls_handshakes: ByLabel<Handshake, { Handshake::ALL.len() }>,
+    pub tls_loads: Counter,
+    pub tls_refusals: Counter,
+    /// Unix seconds; 0: there is no certificate.
+    pub tls_not_after: Gauge,
     /// Open WebSockets and other upgraded connections.
     pub upgraded: Gauge,
     pub introspections: ByLabel<Answer, { Answer::ALL.len() }>,
@@ -59,6 +64,7 @@ impl Metrics {
             "cloakroom_request_seconds",
             "From a request's head to its response's head.",
         );
+        self.tls_handshakes.write(&mut out, "cloakroom_tls_handshakes_total", "Connections to ports that speak TLS.");
         self.introspections.write(&mut out, "cloakroom_introspections_total", "Answers of the auth service.");
         self.introspection_seconds.write(
             &mut out,
@@ -75,6 +81,8 @@ impl Metrics {
             ("cloakroom_connect_failures_total", "Failed attempts to connect.", &self.connect_failures),
             ("cloakroom_config_loads_total", "Configs put in force.", &self.config_loads),
             ("cloakroom_config_refusals_total", "Configs refused.", &self.config_refusals),
+            ("cloakroom_tls_loads_total", "Certificates put in force.", &self.tls_loads),
+            ("cloakroom_tls_refusals_total", "Certificates refused.", &self.tls_refusals),
             ("cloakroom_sign_ins_started_total", "People sent to sign in.", &self.sign_ins_started),
             ("cloakroom_sign_ins_completed_total", "People who came back signed in.", &self.sign_ins_completed),
             ("cloakroom_sign_ins_failed_total", "Sign-ins that ended on an error page.", &self.sign_ins_failed),
@@ -105,6 +113,11 @@ impl Metrics {
         ] {
             head(&mut out, name, help, "gauge");
             sample(&mut out, name, seconds(u64::try_from(gauge.get()).unwrap_or_default() * 1000));
+        }
+        let name = "cloakroom_tls_certificate_not_after_seconds";
+        head(&mut out, name, "Unix time at which the certificate ends.", "gauge");
+        if self.tls_not_after.get() > 0 {
+            sample(&mut out, name, self.tls_not_after.get());
         }
         out
     }
@@ -181,6 +194,20 @@ pub enum Outcome {
     UpstreamFailed,
 }
 
+/// What became of a connection to a port that speaks TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    Done,
+    /// No version or cipher in common, or no TLS.
+    Failed,
+    TimedOut,
+    /// Told to use https.
+    PlainHttp,
+    /// Closed: there is nothing to present.
+    NoCertificate,
+    NoRoom,
+}
+
 /// What an introspection came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -227,6 +254,9 @@ label!(Outcome, "outcome",
     Authenticated => "authenticated", Anonymous => "anonymous", OwnPath => "own_path", SentToSignIn => "sent_to_sign_in",
     Unauthenticated => "unauthenticated", Forbidden => "forbidden", Refused => "refused", Unavailable => "unavailable",
     UpstreamFailed => "upstream_failed");
+label!(Handshake, "outcome",
+    Done => "done", Failed => "failed", TimedOut => "timed_out", PlainHttp => "plain_http",
+    NoCertificate => "no_certificate", NoRoom => "no_room");
 label!(Answer, "answer", Active => "active", Inactive => "inactive", Failed => "failed");
 label!(EventKind, "event",
     Revoked => "revoked", Updated => "updated", Keys => "keys", Heartbeat => "heartbeat", Reset => "reset",

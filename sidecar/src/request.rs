@@ -156,7 +156,12 @@ fn manner(cleansed: &Cleansed<'_>, terms: &Terms<'_>) -> Manner {
 }
 
 /// For the paths that outlive the bytes a head was read from.
-pub fn to_owned_head(cleansed: &Cleansed<'_>, client: IpAddr, decision_id: String) -> Result<RequestHead, Failure> {
+pub fn to_owned_head(
+    cleansed: &Cleansed<'_>,
+    peer: &Peer,
+    client: IpAddr,
+    decision_id: String,
+) -> Result<RequestHead, Failure> {
     let mut headers = HeaderMap::with_capacity(cleansed.head.fields.len());
     for field in cleansed.head.fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
@@ -168,7 +173,7 @@ pub fn to_owned_head(cleansed: &Cleansed<'_>, client: IpAddr, decision_id: Strin
         path: cleansed.path.forwarded().to_owned(),
         query: cleansed.head.query.map(str::to_owned),
         headers,
-        origin: Outside::of(cleansed).origin(),
+        origin: Outside::of(cleansed, peer).origin(),
         client,
         decision_id,
     })

@@ -18,12 +18,14 @@ use tokio::sync::{oneshot, watch};
 use crate::admin::{self, Admin};
 use crate::auth_client::workload_token::TokenSource;
 use crate::auth_client::{AuthClient, Setup, Status};
-use crate::config::file::{ConfigFileError, Follower};
+use crate::config::file::{self, ConfigFileError};
 use crate::config::{CurrentPolicy, InvalidConfig, Policy};
 use crate::control::Control;
 use crate::listen::{self, Listen, Phase, Workers};
 use crate::log;
 use crate::metrics::Metrics;
+use crate::tls::Certificates;
+use crate::tls::files::{self, TlsFiles};
 use crate::worker::Runtime;
 use crate::{clock, limits};
 
@@ -34,6 +36,8 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     pub workload_token: TokenSource,
     pub proof_key_file: PathBuf,
+    /// What the protected ports present; absent: they speak plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Names this sidecar to the operator (proof) and to the auth service (receipts).
     pub pod_uid: String,
     pub probes: Vec<Probe>,
@@ -124,19 +128,21 @@ impl Sidecar {
             ConfigSource::InMemory(config) => keeper.put_in_force(Policy::compile(*config)?),
             ConfigSource::File(path) => {
                 // What is there already is in force before the first request.
-                let mut follower = Follower::new(path);
+                let mut follower = file::Follower::new(path);
                 if let Some(found) = follower.look() {
                     keeper.found(found);
                 }
                 runtime.spawn(follower.follow(move |found| keeper.found(found)));
             }
         }
+        let certificates = options.tls.map(|files| follow_certificates(files, &metrics, &runtime));
         if let Some(socket) = admin_socket {
             let admin = Admin {
                 client: client.clone(),
                 policy: policy.clone(),
                 metrics: metrics.clone(),
                 refused,
+                certificates: certificates.clone(),
                 phase: running.phase.clone(),
                 probes: options.probes,
                 pod_uid: options.pod_uid.clone(),
@@ -150,7 +156,8 @@ impl Sidecar {
             authority: Arc::new(authority),
             metrics,
             clock: || clock::unix_now().as_secs(),
-            room: limits::room(options.memory, options.workers),
+            room: limits::room(options.memory, options.workers, certificates.is_some()),
+            certificates,
         };
         let workers =
             listen::serve(&options.listens, options.workers, &serving, &phases, seed).map_err(StartError::Listen)?;
@@ -242,6 +249,18 @@ impl ConfigKeeper {
         self.metrics.config_loads.inc();
         log::info("config in force", &[("policy", &policy.policy), ("revision", &policy.revision)]);
     }
+}
+
+/// What is there already is presented from the first connection on.
+fn follow_certificates(files: TlsFiles, metrics: &Arc<Metrics>, runtime: &Handle) -> Arc<Certificates> {
+    let certificates = Arc::<Certificates>::default();
+    let mut follower = files::Follower::new(files);
+    if let Some(found) = follower.look() {
+        certificates.found(found, metrics);
+    }
+    let (kept, metrics) = (certificates.clone(), metrics.clone());
+    runtime.spawn(follower.follow(move |found| kept.found(found, &metrics)));
+    certificates
 }
 
 /// One thread for everything that is not a request's way; it runs what workers hand over, too.

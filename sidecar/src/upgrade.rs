@@ -78,7 +78,8 @@ where
         write_all(to, buffer.filled(), limits).await?;
         buffer.clear();
         if fill(buffer, from, limits).await? == 0 {
-            return poll_fn(|cx| Pin::new(&mut *to).poll_shutdown(cx)).await;
+            let Limits { worker, deadline } = limits;
+            return poll_fn(|cx| deadline.limit(&worker.deadlines, Pin::new(&mut *to).poll_shutdown(cx))).await;
         }
     }
 }

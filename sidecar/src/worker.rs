@@ -18,6 +18,7 @@ use crate::limits::Room;
 use crate::log;
 use crate::metrics::{Metrics, Outcome};
 use crate::request::trace::Seed;
+use crate::tls::Certificates;
 use crate::upstream::Pool;
 use deadlines::Deadlines;
 
@@ -29,6 +30,8 @@ pub struct Runtime {
     pub metrics: Arc<Metrics>,
     /// Unix seconds.
     pub clock: fn() -> u64,
+    /// What the protected ports present; absent where they speak plain HTTP.
+    pub certificates: Option<Arc<Certificates>>,
     /// Each worker's share of what the process may take.
     pub room: Room,
 }

@@ -137,6 +137,20 @@ class Processes:
         return process
 
 
+def certificate(folder):
+    """Certificate and key for localhost in a folder, as the injection mounts them; what the sidecar's environment says of it."""
+    need(("openssl", "it makes the certificate of a port that speaks TLS"))
+    folder = pathlib.Path(folder) / "tls"
+    if not folder.exists():
+        folder.mkdir()
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
+        command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        command += ["-keyout", folder / "tls.key", "-out", folder / "tls.crt"]
+        subprocess.run(command, check=True, capture_output=True)
+        (folder / "tls.key").chmod(0o644)
+    return {"CLOAKROOM_TLS": str(folder)}
+
+
 def access_token(ready):
     """An access token of the demo client, by client credentials."""
     form = urllib.parse.urlencode({"grant_type": "client_credentials"}).encode()

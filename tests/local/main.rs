@@ -13,4 +13,5 @@ mod rules;
 mod session_data;
 mod sign_in;
 mod streams;
+mod tls;
 mod tokens;

@@ -1,4 +1,4 @@
-"""HTTP/2 and gRPC through the real sidecar, as programs see it that were written by others."""
+"""HTTP/2, plain and over TLS, and gRPC through the real sidecar, as programs see it that were written by others."""
 
 import http.server
 import pathlib
@@ -25,26 +25,29 @@ def main():
     bin = pathlib.Path(sys.argv[1])
     tally = sidecar.Tally()
     with sidecar.Processes() as processes:
-        h2spec(processes, bin, tally)
+        h2spec(processes, bin, tally, tls=False)
+        h2spec(processes, bin, tally, tls=True)
         ready = processes.auth_service()
         grpc(processes, bin, ready, tally)
     tally.finish()
 
 
-def h2spec(processes, bin, tally):
+def h2spec(processes, bin, tally, tls):
     app = start_app()
-    port = processes.sidecar(app, lambda config: config.update(rules=ANONYMOUS)).port
-    command = [bin / "h2spec", "-h", "127.0.0.1", "-p", str(port), "--strict", "--timeout", "10"]
+    environment = sidecar.certificate(processes.folder) if tls else None
+    port = processes.sidecar(app, lambda config: config.update(rules=ANONYMOUS), environment=environment).port
+    command = [bin / "h2spec", "-h", "127.0.0.1", "-p", str(port), "--strict", "--timeout", "10", *(["-t", "-k"] if tls else [])]
+    name = "h2spec over TLS" if tls else "h2spec"
     output = subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
     summary = re.search(r"(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed", output)
     if not summary:
-        tally.check("h2spec", f"no summary in {output[-500:]!r}")
+        tally.check(name, f"no summary in {output[-500:]!r}")
         return
     total, passed, skipped, failed = map(int, summary.groups())
     tally.passed += passed
-    print(f"h2spec: {summary[0]}")
+    print(f"{name}: {summary[0]}")
     failures = output[output.find("Failures:"):] if failed else ""
-    tally.check("h2spec", failures or (f"{skipped} skipped" if skipped else None) or (None if total > 140 else f"only {total} tests"))
+    tally.check(name, failures or (f"{skipped} skipped" if skipped else None) or (None if total > 140 else f"only {total} tests"))
 
 
 def grpc(processes, bin, ready, tally):

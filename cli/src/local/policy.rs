@@ -16,14 +16,15 @@ const BUILT_IN: &str = include_str!("../../../examples/local.yaml");
 pub(crate) fn load(file: Option<&Path>, ports: &Ports) -> Result<Compiled> {
     let Some(file) = file else {
         let mut policy = read::read(BUILT_IN)?;
-        policy.spec.origins = here(ports).to_vec();
+        policy.spec.origins = here(&policy, ports).to_vec();
         return Ok(compile(&policy, &settings(ports))?);
     };
     let mut policy = policy_file::load(file)?;
     let judged = compile(&policy, &settings(ports)).with_context(|| file.display().to_string())?;
     if used_by_people_elsewhere(&policy, ports) {
-        policy.spec.origins.retain(|origin| !here(ports).contains(origin));
-        policy.spec.origins.extend(here(ports));
+        let here = here(&policy, ports);
+        policy.spec.origins.retain(|origin| !here.contains(origin));
+        policy.spec.origins.extend(here);
         return compile(&policy, &settings(ports)).with_context(|| file.display().to_string());
     }
     Ok(judged)
@@ -40,12 +41,13 @@ pub(crate) fn scopes(compiled: &Compiled) -> Vec<String> {
 /// A policy with origins is for people, and here they come to this machine.
 fn used_by_people_elsewhere(policy: &AuthPolicy, ports: &Ports) -> bool {
     let origins = &policy.spec.origins;
-    !origins.is_empty() && here(ports).iter().any(|origin| !origins.contains(origin))
+    !origins.is_empty() && here(policy, ports).iter().any(|origin| !origins.contains(origin))
 }
 
-fn here(ports: &Ports) -> [String; 2] {
+fn here(policy: &AuthPolicy, ports: &Ports) -> [String; 2] {
+    let scheme = if policy.spec.tls.is_some() { "https" } else { "http" };
     let port = ports.app.port();
-    [format!("http://127.0.0.1:{port}"), format!("http://localhost:{port}")]
+    ["127.0.0.1", "localhost"].map(|host| format!("{scheme}://{host}:{port}"))
 }
 
 fn settings(ports: &Ports) -> Settings {
@@ -90,6 +92,12 @@ mod tests {
         assert!(load_text("unauthenticated: Deny").unwrap().config.origins.is_empty());
         let own = load_text("origins: ['http://localhost:1234', 'http://127.0.0.1:1234']").unwrap();
         assert_eq!(own.config.origins.len(), 2);
+    }
+
+    #[test]
+    fn under_tls_people_come_by_https() {
+        let web = load_text("origins: ['https://shop.example.com'], tls: {secretName: shop-tls}").unwrap();
+        assert_eq!(web.config.origins[1..], ["https://127.0.0.1:1234", "https://localhost:1234"]);
     }
 
     #[test]

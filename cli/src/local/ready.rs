@@ -77,6 +77,8 @@ impl Ready {
         let Self {
             app_url, auth_url, internal_url, username, password, client_id, client_secret, api_key, policy, ..
         } = self;
+        // Of no authority that it knows, most likely.
+        let curl = if app_url.starts_with("https:") { "curl -k" } else { "curl" };
         let app = upstream.map_or_else(|| "the sample app".to_owned(), |upstream| format!("http://{upstream}"));
         say!(
             "
@@ -91,18 +93,18 @@ Policy {policy} protects {app}.
   The sidecar     {health_url}
 
 Without a token, refused:
-  curl -si {app_url}/echo
+  {curl} -si {app_url}/echo
 
 With an access token of the demo client; what /echo shows is all that the app ever sees:
   token=$(curl -sf -u {client_id}:{client_secret} -d grant_type=client_credentials {auth_url}/oauth2/token | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')
-  curl -s -H \"Authorization: Bearer $token\" {app_url}/echo
+  {curl} -s -H \"Authorization: Bearer $token\" {app_url}/echo
 
 Revoked, and refused at once:
   curl -s -u {client_id}:{client_secret} -d token=$token {auth_url}/oauth2/revoke
-  curl -si -H \"Authorization: Bearer $token\" {app_url}/echo
+  {curl} -si -H \"Authorization: Bearer $token\" {app_url}/echo
 
 With the demo API key:
-  curl -s -H \"Authorization: Bearer {api_key}\" {app_url}/echo
+  {curl} -s -H \"Authorization: Bearer {api_key}\" {app_url}/echo
 
 ^C ends it."
         );

@@ -8,6 +8,7 @@ use cloakroom_protocol::sidecar_config::SidecarConfig;
 use cloakroom_sidecar::auth_client::workload_token::TokenSource;
 use cloakroom_sidecar::listen::Listen;
 use cloakroom_sidecar::start::{ConfigSource, Options, Running};
+use cloakroom_sidecar::tls::files::TlsFiles;
 
 use super::ports::Ports;
 
@@ -19,7 +20,13 @@ pub(crate) const POD: &str = "local-0";
 pub(crate) struct Sidecar(Running);
 
 impl Sidecar {
-    pub(crate) fn start(config: SidecarConfig, ports: &Ports, app_port: u16, workload_token: String) -> Result<Self> {
+    pub(crate) fn start(
+        config: SidecarConfig,
+        ports: &Ports,
+        app_port: u16,
+        workload_token: String,
+        tls: Option<TlsFiles>,
+    ) -> Result<Self> {
         cloakroom_sidecar::limits::raise_open_files();
         let running = cloakroom_sidecar::start::Sidecar::start(Options {
             config: ConfigSource::InMemory(Box::new(config)),
@@ -28,6 +35,7 @@ impl Sidecar {
             workload_token: TokenSource::Fixed(workload_token),
             // No operator asks for a proof here.
             proof_key_file: PathBuf::from("/nonexistent"),
+            tls,
             pod_uid: POD.to_owned(),
             probes: Vec::new(),
             workers: cloakroom_sidecar::limits::workers(),

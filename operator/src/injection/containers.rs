@@ -7,6 +7,7 @@ use cloakroom_protocol::internal_api::WORKLOAD_AUDIENCE;
 use super::Sidecar;
 use super::cel::{Node, quote};
 use crate::names::Names;
+use crate::policy::Policy;
 
 /// A user of its own, so that no app shares its UID by chance: processes of one UID can look into each other where the pod shares its
 /// process namespace.
@@ -15,8 +16,8 @@ const USER: i64 = 15020;
 const CONFIG_VOLUME: &str = "cloakroom-config";
 const PROOF_VOLUME: &str = "cloakroom-proof";
 const TOKEN_VOLUME: &str = "cloakroom-token";
+const TLS_VOLUME: &str = "cloakroom-tls";
 
-pub(super) const VOLUMES: [&str; 3] = [CONFIG_VOLUME, PROOF_VOLUME, TOKEN_VOLUME];
 pub(super) const CONTAINERS: [&str; 2] = [injected::CONTAINER, injected::INTERCEPT_CONTAINER];
 
 /// An environment variable of the sidecar: its name, and where its value comes from.
@@ -26,28 +27,36 @@ pub(super) enum EnvValue {
 }
 
 /// What the sidecar learns from the pod. Expressions refer to the variables of [`super::pod`].
-pub(super) fn sidecar_environment(interception: Interception) -> Vec<(&'static str, EnvValue)> {
-    let interception = match interception {
+pub(super) fn sidecar_environment(policy: &Policy) -> Vec<(&'static str, EnvValue)> {
+    let interception = match policy.interception {
         Interception::Redirect => "Redirect",
         Interception::Loopback => "Loopback",
     };
-    vec![
+    let mut environment = vec![
         (injected::INTERCEPTION_ENV, EnvValue::Cel(quote(interception))),
         (injected::PORTS_ENV, EnvValue::Cel("variables.portPairs.join(\",\")".into())),
         (injected::PROBES_ENV, EnvValue::Cel("variables.probeLines.join(\"\\n\")".into())),
         (injected::POD_NAME_ENV, EnvValue::Field("metadata.name")),
         (injected::POD_UID_ENV, EnvValue::Field("metadata.uid")),
         (injected::POD_IPS_ENV, EnvValue::Field("status.podIPs")),
-    ]
+    ];
+    if policy.tls.is_some() {
+        environment.push((injected::TLS_ENV, EnvValue::Cel(quote(injected::TLS_DIRECTORY))));
+    }
+    environment
 }
 
 /// Volume and where the sidecar finds it.
-pub(super) fn mounts() -> [(&'static str, &'static str); 3] {
-    [
+pub(super) fn mounts(policy: &Policy) -> Vec<(&'static str, &'static str)> {
+    let mut mounts = vec![
         (CONFIG_VOLUME, directory(injected::CONFIG_FILE)),
         (PROOF_VOLUME, directory(injected::PROOF_KEY_FILE)),
         (TOKEN_VOLUME, directory(injected::TOKEN_FILE)),
-    ]
+    ];
+    if policy.tls.is_some() {
+        mounts.push((TLS_VOLUME, injected::TLS_DIRECTORY));
+    }
+    mounts
 }
 
 pub(super) fn directory(file: &'static str) -> &'static str {
@@ -59,8 +68,8 @@ fn file_name(file: &'static str) -> &'static str {
 }
 
 /// The native sidecar: an init container that goes on running (Kubernetes 1.29), so that it is there before the app and Jobs still end.
-pub(super) fn sidecar(settings: &Sidecar, interception: Interception) -> Node {
-    let env = sidecar_environment(interception).into_iter().map(|(name, value)| {
+pub(super) fn sidecar(settings: &Sidecar, policy: &Policy) -> Node {
+    let env = sidecar_environment(policy).into_iter().map(|(name, value)| {
         Node::Object(match value {
             EnvValue::Cel(cel) => vec![("name", Node::text(name)), ("value", Node::Cel(cel))],
             EnvValue::Field(path) => vec![
@@ -69,7 +78,7 @@ pub(super) fn sidecar(settings: &Sidecar, interception: Interception) -> Node {
             ],
         })
     });
-    let mounts = mounts().map(|(volume, path)| {
+    let mounts = mounts(policy).into_iter().map(|(volume, path)| {
         Node::Object(vec![
             ("name", Node::text(volume)),
             ("mountPath", Node::text(path)),
@@ -82,7 +91,7 @@ pub(super) fn sidecar(settings: &Sidecar, interception: Interception) -> Node {
         ("imagePullPolicy", Node::text(&settings.pull_policy)),
         ("restartPolicy", Node::text("Always")),
         ("env", Node::List(env.collect())),
-        ("volumeMounts", Node::List(mounts.into())),
+        ("volumeMounts", Node::List(mounts.collect())),
         ("lifecycle", Node::Object(vec![("preStop", leave())])),
         ("startupProbe", ready_probe(&[("periodSeconds", 1), ("failureThreshold", 120)])),
         ("readinessProbe", ready_probe(&[("periodSeconds", 5), ("failureThreshold", 2)])),
@@ -163,7 +172,7 @@ fn resources(settings: &Sidecar) -> Node {
     Node::Object(fields)
 }
 
-pub(super) fn volumes(names: &Names) -> [Node; 3] {
+pub(super) fn volumes(policy: &Policy, names: &Names) -> Vec<Node> {
     let config = Node::Object(vec![
         ("name", Node::text(CONFIG_VOLUME)),
         ("configMap", Node::Object(vec![("name", Node::text(&names.config_map))])),
@@ -184,12 +193,24 @@ pub(super) fn volumes(names: &Names) -> [Node; 3] {
             Node::Object(vec![("sources", Node::List(vec![Node::Object(vec![("serviceAccountToken", token)])]))]),
         ),
     ]);
-    [config, proof, token]
+    [config, proof, token].into_iter().chain(policy.tls.as_deref().map(certificate)).collect()
+}
+
+/// Optional, so that a pod is created without it: then the sidecar says what is missing. Nothing else of the Secret is mounted.
+fn certificate(secret: &str) -> Node {
+    let items = [injected::TLS_CERTIFICATE, injected::TLS_KEY]
+        .map(|file| Node::Object(vec![("key", Node::text(file)), ("path", Node::text(file))]));
+    let secret = Node::Object(vec![
+        ("secretName", Node::text(secret)),
+        ("optional", Node::bool(true)),
+        ("items", Node::List(items.into())),
+    ]);
+    Node::Object(vec![("name", Node::text(TLS_VOLUME)), ("secret", secret)])
 }
 
 /// Whether the pod's volumes are these; the names of volumes are unique within a pod.
-pub(super) fn volumes_check(names: &Names) -> String {
-    format!(
+pub(super) fn volumes_check(policy: &Policy, names: &Names) -> String {
+    let check = format!(
         "has(object.spec.volumes) && object.spec.volumes.exists(v, v.name == {} && has(v.configMap) && v.configMap.name == {}) \
          && object.spec.volumes.exists(v, v.name == {} && has(v.secret) && v.secret.secretName == {}) \
          && object.spec.volumes.exists(v, v.name == {} && has(v.projected) && has(v.projected.sources) && v.projected.sources.size() == 1 \
@@ -201,6 +222,12 @@ pub(super) fn volumes_check(names: &Names) -> String {
         quote(&names.proof_secret),
         quote(TOKEN_VOLUME),
         quote(WORKLOAD_AUDIENCE),
+    );
+    let Some(secret) = &policy.tls else { return check };
+    format!(
+        "{check} && object.spec.volumes.exists(v, v.name == {} && has(v.secret) && has(v.secret.secretName) && v.secret.secretName == {})",
+        quote(TLS_VOLUME),
+        quote(secret)
     )
 }
 

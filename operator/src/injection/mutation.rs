@@ -17,7 +17,7 @@ pub(super) fn mutation(policy: &Policy, names: &Names, revision: &str, sidecar: 
         rewrite_probes(),
         app_environment(policy, sidecar),
         replace_containers(policy, sidecar),
-        replace_volumes(names),
+        replace_volumes(policy, names),
         annotate(policy, revision, sidecar),
     ];
     let expression = patches.join("\n+ ");
@@ -63,7 +63,7 @@ fn replace_containers(policy: &Policy, sidecar: &Sidecar) -> String {
     let mut patches = vec![
         remove_named("variables.initContainers", "/spec/initContainers/", &quote_all(containers::CONTAINERS)),
         add_if_absent("has(object.spec.initContainers)", "/spec/initContainers", "[]"),
-        insert_first(&containers::sidecar(sidecar, policy.interception).construct("Object.spec.initContainers")),
+        insert_first(&containers::sidecar(sidecar, policy).construct("Object.spec.initContainers")),
     ];
     if policy.interception == Interception::Redirect {
         patches.push(insert_first(&containers::intercept(sidecar).construct("Object.spec.initContainers")));
@@ -75,16 +75,13 @@ fn insert_first(container: &str) -> String {
     format!("[JSONPatch{{op: \"add\", path: \"/spec/initContainers/0\", value: {container}}}]")
 }
 
-fn replace_volumes(names: &Names) -> String {
+fn replace_volumes(policy: &Policy, names: &Names) -> String {
+    let ours = containers::mounts(policy).into_iter().map(|(volume, _)| volume);
     let mut patches = vec![
-        remove_named(
-            "(has(object.spec.volumes) ? object.spec.volumes : [])",
-            "/spec/volumes/",
-            &quote_all(containers::VOLUMES),
-        ),
+        remove_named("(has(object.spec.volumes) ? object.spec.volumes : [])", "/spec/volumes/", &quote_all(ours)),
         add_if_absent("has(object.spec.volumes)", "/spec/volumes", "[]"),
     ];
-    patches.extend(containers::volumes(names).map(|volume| {
+    patches.extend(containers::volumes(policy, names).into_iter().map(|volume| {
         format!(
             "[JSONPatch{{op: \"add\", path: \"/spec/volumes/-\", value: {}}}]",
             volume.construct("Object.spec.volumes")

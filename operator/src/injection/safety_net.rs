@@ -49,7 +49,7 @@ pub(super) fn validations(policy: &Policy, names: &Names, sidecar: &Sidecar) -> 
             "the sidecar is not as it was injected: another injector changed its image, arguments, environment or mounts",
         ),
         on_create(
-            containers::volumes_check(names),
+            containers::volumes_check(policy, names),
             "the sidecar's volumes are not as they were injected: another injector changed them",
         ),
     ];
@@ -96,7 +96,7 @@ fn sidecar_check(policy: &Policy, sidecar: &Sidecar) -> String {
         "has(c.restartPolicy) && c.restartPolicy == \"Always\"".into(),
         "!has(c.command) && !has(c.args) && has(c.env) && has(c.volumeMounts)".into(),
     ];
-    let environment = containers::sidecar_environment(policy.interception);
+    let environment = containers::sidecar_environment(policy);
     checks.push(format!("c.env.filter(e, e.name.startsWith(\"CLOAKROOM_\")).size() == {}", environment.len()));
     for (name, value) in environment {
         let value = match value {
@@ -110,7 +110,8 @@ fn sidecar_check(policy: &Policy, sidecar: &Sidecar) -> String {
         };
         checks.push(format!("c.env.exists_one(e, e.name == {} && {value})", quote(name)));
     }
-    for (volume, path) in containers::mounts() {
+    let mounts = containers::mounts(policy);
+    for &(volume, path) in &mounts {
         checks.push(format!(
             "c.volumeMounts.exists_one(m, (m.mountPath == {path} || m.mountPath.startsWith({inside})) && m.name == {volume} && m.mountPath == {path} && !has(m.subPath))",
             path = quote(path),
@@ -118,9 +119,10 @@ fn sidecar_check(policy: &Policy, sidecar: &Sidecar) -> String {
             volume = quote(volume)
         ));
     }
-    let ours = quote_all(containers::mounts().map(|(_, path)| path));
+    let ours = quote_all(mounts.iter().map(|(_, path)| *path));
     checks.push(format!(
-        "c.volumeMounts.filter(m, {ours}.exists(p, m.mountPath == p || m.mountPath.startsWith(p + \"/\") || p.startsWith(m.mountPath + \"/\"))).size() == 3"
+        "c.volumeMounts.filter(m, {ours}.exists(p, m.mountPath == p || m.mountPath.startsWith(p + \"/\") || p.startsWith(m.mountPath + \"/\"))).size() == {}",
+        mounts.len()
     ));
     checks.join(" && ")
 }

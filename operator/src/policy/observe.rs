@@ -31,6 +31,8 @@ pub(super) struct Observed {
     pub(super) revision: String,
     pub(super) conflict: Option<PolicyRef>,
     pub(super) shadow: bool,
+    /// The Secret that pods need before they are ready.
+    pub(super) tls: Option<String>,
     pub(super) unregistered: Option<String>,
     pub(super) matched: usize,
     pub(super) proven: usize,
@@ -110,6 +112,7 @@ pub(super) async fn observe(
         revision: planned.compiled.config.revision.clone(),
         conflict: planned.conflict.clone(),
         shadow: policy.mode == Mode::Shadow,
+        tls: policy.tls.clone(),
         unregistered: applied.unregistered.clone(),
         matched: matched.len(),
         outdated: outdated.iter().map(|pod| pod.name.clone()).collect(),
@@ -140,13 +143,13 @@ pub(super) async fn observe(
 async fn ask(pods: &[&PodFacts], applied: &Applied, context: &Context, observed: &mut Observed) {
     let mut questions = Vec::new();
     for pod in pods {
-        let ports = pod.sidecar.iter().flat_map(|sidecar| &sidecar.ports);
-        let Some(ip) = pod.ip else { continue };
-        questions.extend(ports.map(|port| Question {
+        let (Some(ip), Some(sidecar)) = (pod.ip, &pod.sidecar) else { continue };
+        questions.extend(sidecar.ports.iter().map(|port| Question {
             pod: pod.name.clone(),
             pod_uid: pod.uid.clone(),
             ip,
             port: *port,
+            tls: sidecar.tls,
         }));
     }
     let mut random: StdRng =

@@ -37,6 +37,8 @@ pub struct Policy {
     pub origins: Vec<String>,
     pub trusted_proxies: Vec<IpNet>,
     pub token_sources: Vec<TokenSource>,
+    /// The Secret with the certificate of the protected ports; absent: they speak plain HTTP.
+    pub tls: Option<String>,
     pub unauthenticated: Unauthenticated,
     pub preflight: Preflight,
     pub session: SessionTerms,
@@ -88,6 +90,7 @@ pub fn parse(policy: &crd::AuthPolicy) -> Result<Policy, Rejected> {
         origins: origins(&spec.origins)?,
         trusted_proxies: trusted_proxies(&spec.trusted_proxies)?,
         token_sources: identity::token_sources(&spec.token.sources)?,
+        tls: spec.tls.as_ref().map(tls).transpose()?,
         unauthenticated: unauthenticated(spec.unauthenticated),
         preflight: match spec.preflight {
             crd::Preflight::AsRules => Preflight::AsRules,
@@ -209,6 +212,25 @@ fn trusted_proxies(networks: &[String]) -> Result<Vec<IpNet>, Rejected> {
         Ok(network)
     };
     networks.iter().enumerate().map(network).collect()
+}
+
+fn tls(tls: &crd::Tls) -> Result<String, Rejected> {
+    // A DNS subdomain, as Kubernetes asks of names (RFC 1123 §2.1).
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let name = &tls.secret_name;
+    if name.len() > 253 || !name.split('.').all(is_label) {
+        return Err(Rejected::new("spec.tls.secretName", format!("{name:?} cannot be the name of a Secret")));
+    }
+    if name.starts_with("cloakroom.") {
+        let sentence = "Secrets whose names begin with cloakroom. are the operator's own";
+        return Err(Rejected::new("spec.tls.secretName", sentence));
+    }
+    Ok(name.clone())
 }
 
 fn unauthenticated(unauthenticated: crd::Unauthenticated) -> Unauthenticated {

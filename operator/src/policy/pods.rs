@@ -35,6 +35,8 @@ pub(super) struct SidecarFacts {
     /// What it is meant to run.
     pub image: String,
     pub ports: Vec<u16>,
+    /// These speak TLS.
+    pub tls: bool,
     pub ready: bool,
     /// Of the container that runs now.
     pub started: Option<Timestamp>,
@@ -103,6 +105,7 @@ fn sidecar(pod: &Pod, annotations: &BTreeMap<String, String>) -> Option<SidecarF
             .into_iter()
             .map(|port| port.app)
             .collect(),
+        tls: !environment(container, injected::TLS_ENV).is_empty(),
         ready: status.is_some_and(|status| status.ready),
         started: status.and_then(|status| Some(status.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0)),
         hopeless: status.is_some_and(is_hopeless),

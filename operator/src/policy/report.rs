@@ -132,6 +132,10 @@ fn accepted(observed: &Observed) -> Verdict {
 fn enforced(observed: &Observed) -> Verdict {
     let no = |reason, message: String| verdict(ConditionType::Enforced, "False", reason, message);
     let rollout = &observed.rollout;
+    // Said wherever pods are waited for: the operator may not look whether the Secret is there.
+    let needs =
+        observed.tls.as_ref().map(|secret| format!("; a pod starts once Secret {secret} holds tls.crt and tls.key"));
+    let needs = needs.unwrap_or_default();
     if let Some((pod, what)) = observed.bypassed.iter().next() {
         let more = match observed.bypassed.len() - 1 {
             0 => String::new(),
@@ -155,10 +159,10 @@ fn enforced(observed: &Observed) -> Verdict {
         return no(Reason::NotInjecting, "waiting for the API server to inject before anything is restarted".into());
     }
     if !rollout.stuck.is_empty() {
-        return no(Reason::RolloutStuck, format!("restarting {} did not help", listed(&rollout.stuck)));
+        return no(Reason::RolloutStuck, format!("restarting {} did not help{needs}", listed(&rollout.stuck)));
     }
     if !rollout.underway.is_empty() {
-        return no(Reason::RollingOut, format!("restarting {}", listed(&rollout.underway)));
+        return no(Reason::RollingOut, format!("restarting {}{needs}", listed(&rollout.underway)));
     }
     if !observed.outdated.is_empty() {
         return outdated(observed);
@@ -178,10 +182,11 @@ fn enforced(observed: &Observed) -> Verdict {
         );
     }
     if observed.matched == 0 {
-        return verdict(ConditionType::Enforced, "Unknown", Reason::NoPods, "no running pod is selected".into());
+        let message = format!("no running pod is selected{needs}");
+        return verdict(ConditionType::Enforced, "Unknown", Reason::NoPods, message);
     }
     if observed.proven == 0 {
-        return no(Reason::Unproven, format!("{} starting", pods(observed.starting.len())));
+        return no(Reason::Unproven, format!("{} starting{needs}", pods(observed.starting.len())));
     }
     if !observed.updating.is_empty() {
         return no(Reason::Updating, format!("{} has not taken the new configuration yet", listed(&observed.updating)));
@@ -323,6 +328,10 @@ mod tests {
         assert!(enforced(&scaling).message.contains("2 of 3"));
         let first = Observed { matched: 1, proven: 0, starting: set(&["a"]), ..healthy() };
         assert_eq!(says(&first), ("False", Reason::Unproven));
+        let waiting = Observed { tls: Some("shop-tls".into()), ..first };
+        assert!(enforced(&waiting).message.contains("Secret shop-tls"), "{}", enforced(&waiting).message);
+        let none = Observed { matched: 0, starting: set(&[]), ..waiting };
+        assert!(enforced(&none).message.contains("Secret shop-tls"), "{}", enforced(&none).message);
     }
 
     #[test]

@@ -113,6 +113,7 @@ mod tests {
             injection: "abc".into(),
             image: "sidecar:2".into(),
             ports: vec![80],
+            tls: false,
             ready,
             started: Some(at(started)),
             hopeless: false,

@@ -23,6 +23,7 @@ pub fn page(admin: &Admin) -> LocalResponse {
         ("Policy", name),
         ("Config revision in force", revision),
         ("Newer config refused", admin.refused.load().as_ref().map_or_else(|| "no".to_owned(), ToString::to_string)),
+        ("TLS certificate", certificate(admin)),
         (
             "Auth service",
             status.trouble.map_or_else(|| status.connection.to_owned(), |why| format!("{}: {why}", status.connection)),
@@ -42,4 +43,18 @@ pub fn page(admin: &Admin) -> LocalResponse {
     html.push_str("</table>");
     html.push_str(LINKS);
     pages::page(StatusCode::OK, "Cloakroom sidecar", &html)
+}
+
+fn certificate(admin: &Admin) -> String {
+    let Some(certificates) = &admin.certificates else {
+        return "none: the protected ports speak plain HTTP".to_owned();
+    };
+    let current = match certificates.current() {
+        Some(pair) => format!("ends {}", pair.ends()),
+        None => "none: connections are closed".to_owned(),
+    };
+    match certificates.refused() {
+        Some(reason) => format!("{current}; a newer one is refused: {reason}"),
+        None => current,
+    }
 }

@@ -38,6 +38,7 @@ impl Fixture {
             policy: policy.clone(),
             metrics,
             refused: refused.clone(),
+            certificates: None,
             phase: phase.clone(),
             probes: parse_probes(probes).unwrap(),
             pod_uid: "pod-1".into(),

@@ -1,12 +1,11 @@
 //! The config as a mounted file, and when it changed.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{InvalidConfig, Policy};
+use crate::file::{self, ReadError, Version};
 
 /// A stat this often costs nothing that can be measured, and works on every kind of volume.
 const POLL: Duration = Duration::from_millis(250);
@@ -16,9 +15,9 @@ const MAX_BYTES: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigFileError {
     #[error("cannot be read: {0}")]
-    Io(#[from] io::Error),
-    #[error("is longer than {MAX_BYTES} bytes")]
-    TooLong,
+    Missing(#[from] io::Error),
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
     #[error(transparent)]
     Invalid(#[from] InvalidConfig),
 }
@@ -37,7 +36,7 @@ impl Follower {
 
     /// What the file says, if that was not told before. A file that cannot be read is tried again each time, a refused one when it changed.
     pub fn look(&mut self) -> Option<Result<Policy, ConfigFileError>> {
-        match version(&self.path) {
+        match file::version(&self.path) {
             Ok(version) if self.seen == Some(version) => None,
             Ok(version) => {
                 (self.seen, self.missing) = (Some(version), None);
@@ -63,35 +62,12 @@ impl Follower {
 }
 
 fn load(path: &Path) -> Result<Policy, ConfigFileError> {
-    let mut json = Vec::new();
-    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut json)?;
-    if json.len() as u64 > MAX_BYTES {
-        return Err(ConfigFileError::TooLong);
-    }
-    Ok(Policy::parse(&json)?)
-}
-
-/// Identifies one content: kubelet swaps a symlink (`..data`) to a new directory, others rename or rewrite.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Version {
-    device: u64,
-    inode: u64,
-    modified: (i64, i64),
-    size: u64,
-}
-
-fn version(path: &Path) -> io::Result<Version> {
-    let meta = fs::metadata(path)?;
-    Ok(Version {
-        device: meta.dev(),
-        inode: meta.ino(),
-        modified: (meta.mtime(), meta.mtime_nsec()),
-        size: meta.size(),
-    })
+    Ok(Policy::parse(&file::read(path, MAX_BYTES)?)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -149,6 +125,6 @@ mod tests {
     fn a_file_larger_than_any_config_is_not_read_whole() {
         let volume = Volume::new("large");
         volume.swap("a", &" ".repeat(2 << 20));
-        assert!(matches!(load(&volume.0.join("config.json")), Err(ConfigFileError::TooLong)));
+        assert!(matches!(load(&volume.0.join("config.json")), Err(ConfigFileError::Unreadable(ReadError::TooLong(_)))));
     }
 }

@@ -55,6 +55,11 @@ impl Buffer {
         &self.data[self.start..self.end]
     }
 
+    /// For whoever works on it in place.
+    pub fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.data[self.start..self.end]
+    }
+
     pub fn len(&self) -> usize {
         self.end - self.start
     }
@@ -85,6 +90,34 @@ impl Buffer {
         self.data[self.end..self.end + count].copy_from_slice(&bytes[..count]);
         self.end += count;
         count
+    }
+
+    /// Makes room for so many bytes behind what it holds, in larger memory if need be.
+    pub fn reserve(&mut self, room: usize, pool: &Buffers) {
+        if self.capacity() == 0 {
+            *self = Self { large: self.large, ..pool.small() };
+        }
+        if self.data.len() - self.len() < room {
+            self.grow(self.len() + room, pool);
+        } else if self.data.len() - self.end < room {
+            self.data.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.len());
+        }
+    }
+
+    /// The room behind what it holds, to be written to, and then to be [claimed](Self::claim).
+    pub fn spare_mut(&mut self) -> &mut [u8] {
+        &mut self.data[self.end..]
+    }
+
+    pub fn claim(&mut self, count: usize) {
+        self.end = (self.end + count).min(self.data.len());
+    }
+
+    /// Appends all of it.
+    pub fn hold(&mut self, bytes: &[u8], pool: &Buffers) {
+        self.reserve(bytes.len(), pool);
+        self.append(bytes);
     }
 
     /// No room is left, even after what was consumed has been given back.
@@ -285,6 +318,24 @@ mod tests {
         assert_eq!(buffer.filled(), b"defghijk");
         buffer.consume(100);
         assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn what_must_be_held_is_held_whole() {
+        let pool = Buffers::new(1 << 20);
+        let mut buffer = Buffer::default();
+        buffer.hold(&[1; SMALL - 2], &pool);
+        assert_eq!((buffer.capacity(), pool.lent.get()), (SMALL, SMALL));
+        buffer.consume(SMALL - 4);
+        buffer.hold(&[2; 8], &pool);
+        assert_eq!((buffer.filled(), buffer.capacity()), (&[1, 1, 2, 2, 2, 2, 2, 2, 2, 2][..], SMALL));
+        buffer.hold(&[3; SMALL], &pool);
+        assert_eq!((buffer.len(), buffer.capacity(), pool.lent.get()), (SMALL + 10, SMALL + 10, SMALL + 10));
+        buffer.consume(SMALL + 8);
+        buffer.reserve(4, &pool);
+        buffer.spare_mut()[..4].copy_from_slice(b"more");
+        buffer.claim(4);
+        assert_eq!(buffer.filled(), b"\x03\x03more");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::io::ErrorKind;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -294,7 +295,11 @@ impl Connection {
         const BYTES: usize = 256 << 10;
         self.deadline.allow(&self.worker.deadlines, SECONDS);
         let Self { stream, worker, deadline, .. } = self;
-        if poll_fn(|cx| std::pin::Pin::new(&mut *stream).poll_shutdown(cx)).await.is_err() {
+        let ended = poll_fn(|cx| match Pin::new(&mut *stream).poll_shutdown(cx) {
+            Poll::Pending if deadline.has_passed() => Poll::Ready(Err(ErrorKind::TimedOut.into())),
+            other => other,
+        });
+        if ended.await.is_err() {
             return;
         }
         let mut read = 0;

@@ -42,7 +42,7 @@ pub async fn write_all<W: AsyncWrite + Unpin>(to: &mut W, bytes: &[u8], limits: 
     write_both(to, bytes, &[], limits).await
 }
 
-/// Head and body in one system call where the socket takes them.
+/// Head and body in one system call where the socket takes them; done when none of it waits in a buffer any more.
 pub async fn write_both<W: AsyncWrite + Unpin>(
     to: &mut W,
     mut first: &[u8],
@@ -67,7 +67,8 @@ pub async fn write_both<W: AsyncWrite + Unpin>(
             count -= from_first;
             second = &second[count..];
         }
-        Poll::Ready(Ok(()))
+        // Costs nothing where there is no TLS.
+        limits.deadline.limit(&limits.worker.deadlines, Pin::new(&mut *to).poll_flush(cx))
     })
     .await
 }

@@ -12,6 +12,8 @@ pub enum Unreadable {
     Target,
     #[error("the HTTP version is not 1.0 or 1.1")]
     Version,
+    #[error("plain HTTP where TLS is spoken")]
+    PlainHttp,
     #[error("not HTTP by its own word")]
     AnotherProtocol,
     #[error("Host is missing, doubled or malformed, or is not the target's")]
@@ -54,6 +56,7 @@ impl Unreadable {
             | Self::Framing
             | Self::Chunk
             | Self::CutOff => (StatusCode::BAD_REQUEST, "The request could be read in more than one way"),
+            Self::PlainHttp => (StatusCode::BAD_REQUEST, "Plain HTTP was sent to a port that speaks TLS: use https://"),
             Self::TransferCoding => (StatusCode::NOT_IMPLEMENTED, "This transfer coding is not spoken here"),
             Self::TargetTooLong => (StatusCode::URI_TOO_LONG, "The URL is too long"),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "The request's body is too large"),

@@ -5,16 +5,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use crate::client_stream::ClientStream;
 
 pub struct Rewind<'s> {
     read: Vec<u8>,
     given: usize,
-    stream: &'s mut TcpStream,
+    stream: &'s mut ClientStream,
 }
 
 impl<'s> Rewind<'s> {
-    pub fn new(read: Vec<u8>, stream: &'s mut TcpStream) -> Self {
+    pub fn new(read: Vec<u8>, stream: &'s mut ClientStream) -> Self {
         Self { read, given: 0, stream }
     }
 }

@@ -39,6 +39,8 @@ pub struct Peer {
     pub text: Box<str>,
     /// RFC 7239 §6: IPv6 in brackets and quotes.
     pub forwarded_for: Box<str>,
+    /// Speaks over TLS.
+    pub secure: bool,
 }
 
 impl Peer {
@@ -50,7 +52,7 @@ impl Peer {
             IpAddr::V4(_) => format!("for={text}"),
             IpAddr::V6(_) => format!("for=\"[{text}]\""),
         };
-        Self { address, text, forwarded_for: forwarded_for.into_boxed_str() }
+        Self { address, text, forwarded_for: forwarded_for.into_boxed_str(), secure: false }
     }
 }
 
@@ -167,7 +169,7 @@ fn write_upgrade(admitted: &Admitted<'_>, out: &mut Vec<u8>) {
 
 /// For whom we forward. A trusted proxy's own words are kept and continued; anybody else's were dropped.
 fn write_forwarding(cleansed: &Cleansed<'_>, peer: &Peer, out: &mut Vec<u8>) {
-    let seen = Outside::of(cleansed);
+    let seen = Outside::of(cleansed, peer);
     if cleansed.from_trusted_proxy {
         for field in forwarding_fields(cleansed).filter(|field| !is_rewritten(field.name)) {
             write_field(field.name.as_bytes(), field.value, out);
@@ -224,8 +226,8 @@ pub struct Outside<'h> {
 }
 
 impl<'h> Outside<'h> {
-    pub fn of(cleansed: &Cleansed<'h>) -> Self {
-        let own = Self { scheme: "http", host: cleansed.head.host };
+    pub fn of(cleansed: &Cleansed<'h>, peer: &Peer) -> Self {
+        let own = Self { scheme: if peer.secure { "https" } else { "http" }, host: cleansed.head.host };
         if !cleansed.from_trusted_proxy || cleansed.forwarding.is_empty() {
             return own;
         }
@@ -234,6 +236,7 @@ impl<'h> Outside<'h> {
         Self {
             scheme: match proto {
                 Some("https") => "https",
+                Some("http") => "http",
                 _ => own.scheme,
             },
             host: host.unwrap_or(own.host),

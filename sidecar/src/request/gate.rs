@@ -93,7 +93,7 @@ impl Gate<'_> {
             Judgement::Ask { token, outage } => Step::Ask(token, outage),
             Judgement::Own(cleansed, token) => {
                 let client = forward::client(&cleansed, peer, policy);
-                match to_owned_head(&cleansed, client, worker.new_decision()) {
+                match to_owned_head(&cleansed, peer, client, worker.new_decision()) {
                     Ok(head) => {
                         worker.runtime.metrics.requests.of(Outcome::OwnPath).inc();
                         Step::Own(Box::new(head), token, reading)
@@ -135,11 +135,11 @@ impl Gate<'_> {
         let decision_id = self.worker.new_decision();
         let path = cleansed.as_ref().map_or(head.path, |cleansed| cleansed.path.forwarded());
         self.log(&failure, &decision_id, head.method, path, identity.as_deref());
-        let origin = cleansed.as_ref().map(|cleansed| Outside::of(cleansed).origin()).unwrap_or_default();
+        let origin = cleansed.as_ref().map(|cleansed| Outside::of(cleansed, self.peer).origin()).unwrap_or_default();
         let sign_in = cleansed.as_ref().and_then(|cleansed| {
             let step_up = rescue::sign_in(&failure, manner)?;
             let client = forward::client(cleansed, self.peer, self.policy);
-            Some((to_owned_head(cleansed, client, decision_id.clone()).ok()?, step_up))
+            Some((to_owned_head(cleansed, self.peer, client, decision_id.clone()).ok()?, step_up))
         });
         let reading = Some(reading);
         Step::Refuse(Box::new(Refused { failure, manner, origin, decision_id, sign_in, route, reading }))

@@ -21,6 +21,7 @@ fn options(config: ConfigSource, app_port: u16) -> (Options, u16) {
         admin: Some((Ipv4Addr::LOCALHOST, 0).into()),
         workload_token: TokenSource::Fixed("workload".into()),
         proof_key_file: PathBuf::from("/nonexistent"),
+        tls: None,
         pod_uid: "pod-1".into(),
         probes: Vec::new(),
         workers: 2,

@@ -21,6 +21,7 @@ use cloakroom_sidecar::listen::{self, Listen, Phase, Workers};
 use cloakroom_sidecar::local_response::LocalResponse;
 use cloakroom_sidecar::metrics::Metrics;
 use cloakroom_sidecar::request::head::RequestHead;
+use cloakroom_sidecar::tls::Certificates;
 use cloakroom_sidecar::worker::Runtime;
 use http::{HeaderMap, StatusCode};
 use rand::SeedableRng;
@@ -50,6 +51,16 @@ impl Sidecar {
 
     /// With little room.
     pub(crate) fn within(room: Room, app: App, change: impl FnOnce(&mut Value)) -> Self {
+        Self::presenting(None, room, app, change)
+    }
+
+    /// Over TLS, if there are certificates.
+    pub(crate) fn presenting(
+        certificates: Option<Arc<Certificates>>,
+        room: Room,
+        app: App,
+        change: impl FnOnce(&mut Value),
+    ) -> Self {
         let mut config = json!({
             "format": 1, "revision": "r1", "policy": "shop/web",
             "auth_service": {"internal_url": "http://127.0.0.1:9", "issuer": "https://auth.example.com"},
@@ -75,6 +86,7 @@ impl Sidecar {
             authority: authority.clone(),
             metrics: metrics.clone(),
             clock: || 1_800_000_000,
+            certificates,
             room,
         };
         let (phase, phases) = watch::channel(Phase::Serving);
@@ -341,7 +353,7 @@ pub(crate) fn read_request(stream: &mut TcpStream) -> Option<Received> {
     Some(Received { head, body })
 }
 
-pub(crate) fn read_head(stream: &mut TcpStream) -> Option<String> {
+pub(crate) fn read_head(stream: &mut impl Read) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.extend(read_exactly(stream, 1)?);
@@ -349,14 +361,14 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> Option<String> {
     Some(String::from_utf8_lossy(&head).into_owned())
 }
 
-fn read_exactly(stream: &mut TcpStream, count: usize) -> Option<Vec<u8>> {
+fn read_exactly(stream: &mut impl Read, count: usize) -> Option<Vec<u8>> {
     let mut bytes = vec![0; count];
     stream.read_exact(&mut bytes).ok()?;
     Some(bytes)
 }
 
 /// The chunks as they came, framing and trailers included.
-fn read_chunked(stream: &mut TcpStream) -> Option<Vec<u8>> {
+fn read_chunked(stream: &mut impl Read) -> Option<Vec<u8>> {
     let mut raw = Vec::new();
     loop {
         let start = raw.len();
@@ -375,8 +387,8 @@ fn read_chunked(stream: &mut TcpStream) -> Option<Vec<u8>> {
     }
 }
 
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
 }
 
 #[derive(Debug)]
@@ -401,21 +413,27 @@ impl Reply {
     }
 }
 
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        Self { stream }
-    }
-
-    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // The sidecar may have refused and closed already.
-        let _ = self.stream.write_all(bytes.as_ref());
+        Self { stream: connect(address) }
     }
 
     pub(crate) fn finish_sending(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        // The sidecar may have refused and closed already.
+        let _ = self.stream.write_all(bytes.as_ref());
     }
 
     pub(crate) fn reply(&mut self) -> Reply {

@@ -21,6 +21,8 @@ mod preflight;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod upgrades;
 #[cfg(test)]
 mod upgrades_http2;
