@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::endpoint::oauth::refusals::Refusals;
 use crate::events::Hub;
+use crate::federation::Providers;
 use crate::keys::ring::KeyRing;
 use crate::metrics::Metrics;
 use crate::password::PasswordPool;
@@ -30,6 +31,7 @@ pub struct App {
     pub hub: Hub,
     pub passwords: PasswordPool,
     pub backchannel: Backchannel,
+    pub providers: Providers,
     pub metrics: Metrics,
     pub look: Look,
     pub trail: Trail,

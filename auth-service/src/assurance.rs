@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 pub const SUPPORTED_ACR: [&str; 2] = [SINGLE_FACTOR, MULTI_FACTOR];
 
-/// A way to prove who one is, as `amr` names it (RFC 8176 §2, but for recovery codes, which it does not know).
+/// A way to prove who one is, as `amr` names it (RFC 8176 §2, which knows neither recovery codes nor other providers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Method {
     #[serde(rename = "pwd")]
@@ -17,6 +17,12 @@ pub enum Method {
     /// A key that was proved to be held; only ever one whose device has verified the person.
     #[serde(rename = "pop")]
     Passkey,
+    /// Another OpenID provider said who it is.
+    #[serde(rename = "fed")]
+    Provider,
+    /// And that it had asked for two factors, where its word for that is taken.
+    #[serde(rename = "fed-mfa")]
+    ProviderMfa,
 }
 
 /// What was proved, and when.
@@ -42,10 +48,10 @@ impl Proof {
 
     pub fn is_multi_factor(&self) -> bool {
         // What one has, together with what the device asked for: a PIN, a fingerprint.
-        if self.methods.contains(&Method::Passkey) {
+        if self.methods.iter().any(|method| matches!(method, Method::Passkey | Method::ProviderMfa)) {
             return true;
         }
-        let known = self.methods.contains(&Method::Password);
+        let known = self.methods.iter().any(|method| matches!(method, Method::Password | Method::Provider));
         let held = self.methods.iter().any(|method| matches!(method, Method::Totp | Method::RecoveryCode));
         known && held
     }
@@ -65,7 +71,14 @@ impl Proof {
 
     /// From a session's `amr` and `auth_time`.
     pub fn from_amr(amr: &[String], at: u64) -> Self {
-        let all = [Method::Password, Method::Totp, Method::RecoveryCode, Method::Passkey];
+        let all = [
+            Method::Password,
+            Method::Totp,
+            Method::RecoveryCode,
+            Method::Passkey,
+            Method::Provider,
+            Method::ProviderMfa,
+        ];
         Self { methods: all.into_iter().filter(|method| amr.iter().any(|one| one == method.amr())).collect(), at }
     }
 }
@@ -77,6 +90,8 @@ impl Method {
             Self::Totp => "otp",
             Self::RecoveryCode => "recovery",
             Self::Passkey => "pop",
+            Self::Provider => "fed",
+            Self::ProviderMfa => "fed-mfa",
         }
     }
 }
@@ -135,6 +150,12 @@ mod tests {
         let key = Proof::of(Method::Passkey, 1);
         assert_eq!((key.acr(), key.amr().join(" ").as_str()), ("mfa", "pop mfa"));
         assert_eq!(Proof::from_amr(&two.amr(), 1), two);
+        let elsewhere = Proof::of(Method::Provider, 1);
+        assert_eq!((elsewhere.acr(), elsewhere.amr().join(" ").as_str()), ("pwd", "fed"));
+        assert!(elsewhere.clone().and(Method::Totp).is_multi_factor());
+        let elsewhere = elsewhere.and(Method::ProviderMfa);
+        assert_eq!((elsewhere.acr(), elsewhere.amr().join(" ").as_str()), ("mfa", "fed fed-mfa mfa"));
+        assert_eq!(Proof::from_amr(&elsewhere.amr(), 1), elsewhere);
     }
 
     #[test]

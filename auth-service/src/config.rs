@@ -2,6 +2,7 @@
 
 mod defaults;
 mod overrides;
+pub mod providers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -58,6 +59,9 @@ pub struct Config {
     /// What scopes mean to people who are asked for consent.
     #[serde(default)]
     pub scopes: BTreeMap<String, String>,
+    /// Other OpenID providers that people may sign in with.
+    #[serde(default)]
+    pub providers: Vec<providers::Provider>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -383,6 +387,7 @@ impl Config {
                 return Err(ConfigError::Invalid(format!("workload_issuers: {url:?}: https, or http on this machine")));
             }
         }
+        providers::validate(&self.providers)?;
         if let Some(rbac) = &self.admin.kubernetes_rbac {
             if !is_confidential(&rbac.url) {
                 return refuse("admin.kubernetes_rbac.url: https, or http on this machine");
@@ -400,7 +405,7 @@ impl Config {
     }
 }
 
-fn is_confidential(url: &str) -> bool {
+pub(crate) fn is_confidential(url: &str) -> bool {
     let loopback = |url: &Url| matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
     Url::parse(url).is_ok_and(|url| url.scheme() == "https" || (url.scheme() == "http" && loopback(&url)))
 }
@@ -411,6 +416,15 @@ mod tests {
 
     const MINIMAL: &str = "issuer: https://auth.example.com\ninternal: {listen: '127.0.0.1:0'}\n";
 
+    /// A good one, but for what is given.
+    fn provider(change: &str) -> String {
+        let mut fields: BTreeMap<&str, &str> =
+            [("id", "corp"), ("name", "Corp"), ("issuer", "'https://idp.example.com'"), ("client_id", "x")].into();
+        fields.extend(change.split_once(": "));
+        let fields: Vec<String> = fields.into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        format!("{MINIMAL}providers:\n- {{{}}}", fields.join(", "))
+    }
+
     fn parse(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Config::parse(text, "test.yaml", env)
@@ -420,6 +434,8 @@ mod tests {
     fn a_minimal_file_is_enough_and_json_is_as_good() {
         assert_eq!(parse(MINIMAL, &[]).unwrap().signing.algorithm, Algorithm::ES256);
         parse(r#"{"issuer":"http://localhost:8001","internal":{"listen":"127.0.0.1:0"}}"#, &[]).unwrap();
+        let provider = &parse(&provider(""), &[]).unwrap().providers[0];
+        assert_eq!((provider.create, provider.trust_factors, provider.claims.groups.as_ref()), (false, false, None));
     }
 
     #[test]
@@ -455,6 +471,13 @@ mod tests {
             (
                 &format!("{MINIMAL}workload_issuers: [{{issuer: x, jwks: {{url: {{url: 'http://k8s/'}}}}}}]"),
                 "workload_issuers",
+            ),
+            (&provider("id: Corp"), "id:"),
+            (&provider("issuer: 'http://idp.example.com'"), "issuer:"),
+            (&provider("group_prefix: ''"), "group_prefix"),
+            (
+                &format!("{}\n- {{id: b, name: B, issuer: 'https://idp.example.com', client_id: x}}", provider("")),
+                "each once",
             ),
         ] {
             let error = parse(text, &[]).unwrap_err().to_string();

@@ -7,3 +7,4 @@ pub mod internal;
 pub mod oauth;
 pub mod pages;
 pub mod problem;
+pub mod provider_logout;

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod endpoint;
 pub mod events;
+pub mod federation;
 pub mod form;
 pub mod identity;
 pub mod jwt;

@@ -22,6 +22,8 @@ pub struct Metrics {
     pub introspection_seconds: Histogram,
     /// `success`, `failure`, `throttled`.
     pub sign_ins: Family<Outcome, Counter>,
+    /// `success`, `declined`, `unknown`, `refused`, `unavailable`.
+    pub provider_sign_ins: Family<Outcome, Counter>,
     pub revocations: Counter,
     pub tokens: Family<Outcome, Counter>,
     pub store_errors: Counter,
@@ -35,6 +37,7 @@ impl Metrics {
             introspections: Family::default(),
             introspection_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
             sign_ins: Family::default(),
+            provider_sign_ins: Family::default(),
             revocations: Counter::default(),
             tokens: Family::default(),
             store_errors: Counter::default(),
@@ -49,6 +52,11 @@ impl Metrics {
                 metrics.introspection_seconds.clone(),
             );
             registry.register("sign_ins", "Password sign-ins by outcome", metrics.sign_ins.clone());
+            registry.register(
+                "provider_sign_ins",
+                "Sign-ins with other providers by outcome",
+                metrics.provider_sign_ins.clone(),
+            );
             registry.register("revocations", "Revocations acknowledged", metrics.revocations.clone());
             registry.register("token_requests", "Token requests by outcome", metrics.tokens.clone());
             registry.register("store_errors", "Requests that the store failed", metrics.store_errors.clone());

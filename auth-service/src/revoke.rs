@@ -8,7 +8,7 @@ use cloakroom_protocol::token::TokenId;
 
 use crate::app::App;
 use crate::record::user::{Change, Held, User, held};
-use crate::record::{RecordError, TOMBSTONE, api_key, device, grant, session, user};
+use crate::record::{RecordError, TOMBSTONE, api_key, device, grant, origin, session, user};
 use crate::store::{Entry, EventId, Key, Revocation, StoreError};
 
 /// Nothing to revoke is no error.
@@ -60,14 +60,26 @@ pub async fn record(app: &App, id: TokenId) -> Result<Ended, StoreError> {
         ended.add(&revocation);
         grants_below(app, id, &mut ended).await?;
         if key.kind() == session::key(id).kind()
-            && let Some(sub) = sub_of(&fields)
+            && let Some(facts) = facts_of(&fields)
         {
-            tell_clients(app, id, &sub).await;
+            tell_clients(app, id, &facts.sub).await;
+            if let Some(origin) = &facts.origin {
+                origin::forget(store, origin, id).await?;
+            }
         }
         tidy_index(app, &key, id, &fields).await?;
     }
     if ended.event.is_some() {
         app.metrics.revocations.inc();
+    }
+    Ok(ended)
+}
+
+/// Ends a session, or keeps it from being written if it is not there yet.
+pub async fn session(app: &App, id: TokenId) -> Result<Ended, StoreError> {
+    let mut ended = record(app, id).await?;
+    if ended.event.is_none() {
+        ended.add(&app.store().revoke(&[session::key(id)], TOMBSTONE, &entry(Revoked::Id { id })).await?);
     }
     Ok(ended)
 }
@@ -96,9 +108,8 @@ async fn grants_below(app: &App, id: TokenId, ended: &mut Ended) -> Result<(), S
     Ok(())
 }
 
-fn sub_of(session: &crate::store::Fields) -> Option<String> {
-    let facts: session::Facts = serde_json::from_str(session.get("s")?).ok()?;
-    Some(facts.sub)
+fn facts_of(session: &crate::store::Fields) -> Option<session::Facts> {
+    serde_json::from_str(session.get("s")?).ok()
 }
 
 /// Whoever cannot be told does not keep anybody signed in.

@@ -16,7 +16,7 @@ use crate::audit;
 use crate::endpoint::caller::ADMIN_API;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::problem::problem;
-use crate::endpoint::{admin, health, internal, oauth, pages};
+use crate::endpoint::{admin, health, internal, oauth, pages, provider_logout};
 
 /// Forms and documents are small.
 const PUBLIC_BODY: usize = 64 << 10;
@@ -31,6 +31,9 @@ pub fn public(app: Shared) -> Router {
     Router::new()
         .route("/sign-in", get(pages::sign_in::get).post(pages::sign_in::post))
         .route("/sign-in/passkey", post(pages::sign_in::with_passkey))
+        .route("/sign-in/with/{provider}", get(pages::elsewhere::go))
+        .route("/sign-in/from/{provider}", get(pages::elsewhere::back))
+        .route("/sign-in/from/{provider}/backchannel-logout", post(provider_logout::post))
         .route("/second-factor", get(pages::second_factor::get).post(pages::second_factor::post))
         .route("/second-factor/passkey", post(pages::second_factor::with_passkey))
         .route("/second-factor/set-up", post(pages::second_factor::set_up))
@@ -43,6 +46,8 @@ pub fn public(app: Shared) -> Router {
         .route("/account/applications/disconnect", post(pages::account::applications::disconnect))
         .route("/account/password", get(pages::account::password::get).post(pages::account::password::post))
         .route("/account/passkeys", get(pages::account::passkeys::get).post(pages::account::passkeys::post))
+        .route("/account/connections", get(pages::account::connections::get).post(pages::account::connections::connect))
+        .route("/account/connections/remove", post(pages::account::connections::remove))
         .route("/account/passkeys/remove", post(pages::account::passkeys::remove))
         .route("/reset-password", get(pages::reset_password::get).post(pages::reset_password::post))
         .route(

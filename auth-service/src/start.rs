@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Listener, StoreConfig};
 use crate::endpoint::oauth::refusals::Refusals;
 use crate::events::{Hub, receipt};
+use crate::federation::Providers;
 use crate::keys::Schedule;
 use crate::keys::ring::KeyRing;
 use crate::keys::seal::{SealError, Sealer};
@@ -159,6 +160,7 @@ fn assemble(
     let ring = KeyRing::new(Sealer::new(&keys)?, config.signing.algorithm, schedule, clock.clone(), random.clone());
     let authenticator = Authenticator::new(&config, admin_token(&config)?, clock.clone())?;
     let passwords = PasswordPool::new(&config.passwords, random.clone())?;
+    let providers = Providers::new(&config.providers, &config.issuer, &clock);
     let look = theme::load(&config.theme)?;
     let replica = random.reference();
     let (trail, writer) = Trail::new(clock.clone());
@@ -173,6 +175,7 @@ fn assemble(
         hub: Hub::new(),
         passwords,
         backchannel: Backchannel::new()?,
+        providers,
         metrics: Metrics::new(),
         look,
         trail,

@@ -48,6 +48,9 @@ pub(crate) struct Local {
     /// Keep sessions in this Redis, e.g. <redis://127.0.0.1:6379>, instead of in memory
     #[arg(long, env = "CLOAKROOM_REDIS", hide_env_values = true, value_name = "URL")]
     redis: Option<String>,
+    /// More of the auth service's configuration, as YAML: providers, theme, limits and so on
+    #[arg(long, env = "CLOAKROOM_LOCAL_AUTH_CONFIG", value_name = "FILE")]
+    auth_config: Option<PathBuf>,
     /// Write addresses and credentials there, as JSON, once everything answers
     #[arg(long, env = "CLOAKROOM_READY_FILE", value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -95,7 +98,9 @@ impl Local {
         let mut rng = random.with(StdRng::from_rng);
         let issuer = WorkloadIssuer::generate()?;
         let http = reqwest::Client::builder().no_proxy().build()?;
-        let auth_service = AuthService::start(ports, self.redis.as_deref(), &issuer, &random, &http).await?;
+        let auth_service =
+            AuthService::start(ports, self.redis.as_deref(), self.auth_config.as_deref(), &issuer, &random, &http)
+                .await?;
         register(&auth_service.operator, compiled).await?;
         let scopes = policy::scopes(compiled);
         let demo = demo::set_up(&auth_service.admin, &compiled.registration.audience, &scopes, &mut rng).await?;

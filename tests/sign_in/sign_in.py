@@ -208,6 +208,29 @@ def an_error_has_an_id_to_quote(world):
     assert reference in world.service.logged()
 
 
+def another_provider_has_a_button_and_is_missed_by_name(world):
+    # Nothing answers there.
+    provider = {"id": "corp", "name": "Example Corp", "issuer": "http://127.0.0.1:1", "client_id": "cloakroom"}
+    service, browser = Service(providers=[provider, {**provider, "id": "partner", "name": "Partner", "issuer": "http://127.0.0.1:2"}]), Browser()
+    try:
+        service.user("ann", "Ann Example", PASSWORD)
+        browser.open(service.url)
+        browser.judge("sign-in-providers")
+        browser.driver.find_element("link text", "Continue with Example Corp").click()
+        browser.wait(lambda: "Example Corp cannot be reached" in browser.text(), "a page that says what is missing")
+        browser.judge()
+        browser.open(f"{service.url}/account/connections")
+        browser.fill_in(username="ann", password=PASSWORD)
+        browser.press("Sign in")
+        browser.wait(lambda: browser.url == f"{service.url}/account/connections", "signed in")
+        browser.judge()
+        browser.phone(True)
+        assert browser.fits()
+    finally:
+        browser.close()
+        service.stop()
+
+
 def the_browser_had_nothing_to_refuse(world):
     assert world.browser.complaints() == []
     assert PASSWORD not in world.service.logged()

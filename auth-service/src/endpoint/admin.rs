@@ -8,6 +8,7 @@ pub mod clients;
 pub mod factors;
 pub mod grants;
 pub mod groups;
+pub mod identities;
 pub mod input;
 pub mod keys;
 pub mod openapi;
@@ -65,6 +66,8 @@ fn table() -> OpenApiRouter<Shared> {
         .routes(routes!(users::set_password))
         .routes(routes!(factors::reset_password))
         .routes(routes!(factors::get, factors::delete))
+        .routes(routes!(identities::list))
+        .routes(routes!(identities::delete))
         .routes(routes!(groups::list))
         .routes(routes!(groups::members))
         .routes(routes!(groups::add_member, groups::remove_member))

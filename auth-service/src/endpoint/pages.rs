@@ -6,6 +6,7 @@ pub mod authenticator;
 pub mod browser;
 pub mod consent;
 pub mod device;
+pub mod elsewhere;
 pub mod error;
 pub mod flows;
 pub mod new_password;
@@ -56,6 +57,8 @@ pub enum LeadsTo<'a> {
     Origin(&'a str),
     /// A client's redirect URI, from where it may send the browser on to wherever it lives.
     Client(&'a str),
+    /// Providers, by their issuers, from where they may send the browser on, too.
+    Providers(&'a [&'a str]),
 }
 
 pub fn page(status: StatusCode, template: &impl Template, leads_to: &LeadsTo<'_>) -> Result<Response, PageError> {
@@ -102,6 +105,10 @@ fn content_security_policy(leads_to: &LeadsTo<'_>, script: &str) -> String {
         LeadsTo::Here => String::new(),
         LeadsTo::Origin(uri) => form_target(uri).map(|target| format!(" {target}")).unwrap_or_default(),
         LeadsTo::Client(uri) => form_target(uri).map(|target| format!(" {target} https:")).unwrap_or_default(),
+        LeadsTo::Providers(issuers) => {
+            let targets: Vec<String> = issuers.iter().filter_map(|issuer| form_target(issuer)).collect();
+            if targets.is_empty() { String::new() } else { format!(" {} https:", targets.join(" ")) }
+        }
     };
     format!(
         "default-src 'none';{script} style-src 'self'; img-src 'self'; form-action 'self'{targets}; frame-ancestors 'none'; base-uri 'none'"

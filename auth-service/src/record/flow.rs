@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device_grant::UserCode;
 use super::hash::StoredHash;
+use super::origin::Origin;
 use super::reset::Ticket;
 use crate::assurance::Proof;
 use crate::store::{Created, Key, Store, StoreError, from_json, to_json};
@@ -79,6 +80,7 @@ pub enum Settings {
     RecoveryCodes,
     Password,
     Passkeys,
+    Connections,
 }
 
 impl Settings {
@@ -88,6 +90,7 @@ impl Settings {
             Self::RecoveryCodes => "/account/recovery-codes",
             Self::Password => "/account/password",
             Self::Passkeys => "/account/passkeys",
+            Self::Connections => "/account/connections",
         }
     }
 }
@@ -102,8 +105,19 @@ pub enum Stage {
     Consent,
     Reset(Ticket),
     NewPasskey,
+    /// At another provider, from where it comes back once.
+    Away(Away),
     /// Everything was asked for, and the person is to read something before going on.
     SignedIn(TokenId),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Away {
+    /// Its id in our configuration.
+    pub provider: String,
+    /// The account that is to be connected with whoever signs in there; absent: that one signs in here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connects: Option<String>,
 }
 
 /// A person who has proved something, but not enough.
@@ -119,6 +133,9 @@ pub struct Entered {
     /// Whether a trusted browser would not do.
     #[serde(default)]
     pub demanded: bool,
+    /// Where the person was signed in first, if not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

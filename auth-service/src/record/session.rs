@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::hash::StoredHash;
+use super::origin::{self, Origin};
 use super::profile::Profile;
 use super::user::User;
 use super::{RecordError, records_of};
@@ -37,6 +38,9 @@ pub struct Facts {
     pub user_agent: String,
     #[serde(default)]
     pub address: String,
+    /// The other provider's sign-in that it began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,6 +110,11 @@ impl Session {
 pub async fn create(store: &dyn Store, user: &User, session: &Session, now: u64) -> Result<(), RecordError> {
     let ttl = session.ttl(now);
     index(store, user, session, now).await?;
+    if let Some(origin) = &session.facts.origin
+        && origin::has_ended(store, origin).await?
+    {
+        return Err(RecordError::Revoked);
+    }
     let fields = vec![
         // A grant checks for this as it is written, so that it cannot outlive the session unseen.
         ("alive".to_owned(), "1".to_owned()),
@@ -126,6 +135,9 @@ async fn index(store: &dyn Store, user: &User, session: &Session, now: u64) -> R
     let guard = Guard { key: super::user::key(&user.id), field: "e".to_owned(), value: user.epoch.to_string() };
     let ttl = Duration::from_secs(session.end.saturating_sub(now) + 1);
     let member = format!("session:{}", session.id);
+    if let Some(origin) = &session.facts.origin {
+        origin::index(store, origin, session.id, ttl).await?;
+    }
     if store.index_add(&records_of(&user.id), &member, Some(ttl), Some(guard)).await? {
         Ok(())
     } else {

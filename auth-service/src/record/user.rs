@@ -39,6 +39,13 @@ pub struct ProfileDetails {
     pub claims: serde_json::Map<String, serde_json::Value>,
 }
 
+/// Bytes: it goes into every session and JWT.
+const MAX_PROFILE: usize = 4 << 10;
+
+pub fn is_small(profile: &ProfileDetails) -> bool {
+    to_json(profile).len() <= MAX_PROFILE
+}
+
 #[derive(Clone, Debug)]
 pub struct User {
     /// `sub` of everything that is theirs; random, never reused.

@@ -1,5 +1,6 @@
 //! What every store must do, run against each of them: in memory, and real Redis servers started here.
 
+mod federation;
 pub(super) mod servers;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::keys::seal::Sealed;
 use crate::record::device::{self, Device};
 use crate::record::factors::{self, KeptPasskey, Passkey, Totp};
 use crate::record::hash::StoredHash;
+use federation::{a_departure_finds_what_began_there_and_nothing_else, an_identity_gets_one_account_of_many};
 use servers::{memory, redis_cluster, redis_single};
 
 const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
@@ -71,6 +73,8 @@ contract!(
     a_recovery_code_is_used_by_one_of_many,
     a_passkeys_use_counts_once,
     a_trusted_browser_is_forgotten_by_its_owner_only,
+    an_identity_gets_one_account_of_many,
+    a_departure_finds_what_began_there_and_nothing_else,
 );
 
 async fn a_document_is_made_once_and_read_by_its_fields(store: &dyn Store) {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod harness;
+mod provider;
 
 mod abuse;
 mod abuse_limits;
@@ -17,6 +18,10 @@ mod dpop;
 mod events;
 mod exchange;
 mod factors;
+mod federation;
+mod federation_abuse;
+mod federation_accounts;
+mod federation_logout;
 mod interest;
 mod introspection;
 mod keys;

@@ -15,7 +15,11 @@ pub(crate) struct Bench {
 }
 
 pub(crate) async fn bench() -> Bench {
-    let service = Service::start().await;
+    bench_with(|_| {}).await
+}
+
+pub(crate) async fn bench_with(adjust: impl FnOnce(&mut Value)) -> Bench {
+    let service = Service::start_as(adjust, None).await;
     service.register_policy("shop/web", "https://shop.example.com").await.expect(200);
     service.create_user("ann").await;
     let client = json!({

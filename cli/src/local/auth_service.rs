@@ -1,10 +1,10 @@
 //! The auth service, in this process: public and internal port on loopback, plain HTTP, store in memory or in a Redis.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cloakroom_auth_service::random::Random;
 use cloakroom_auth_service::{Config, Running};
 use cloakroom_sidecar::clock::unix_now;
@@ -29,13 +29,14 @@ impl AuthService {
     pub(crate) async fn start(
         ports: &Ports,
         redis: Option<&str>,
+        settings: Option<&Path>,
         issuer: &WorkloadIssuer,
         random: &Random,
         http: &reqwest::Client,
     ) -> Result<Self> {
         let admin_token = random.secret();
         let (namespace, service_account) = OPERATOR;
-        let mut config = json!({
+        let own = json!({
             "issuer": format!("http://{}", ports.auth),
             "public": { "listen": ports.auth },
             "internal": { "listen": ports.internal },
@@ -43,6 +44,7 @@ impl AuthService {
             "operators": [format!("system:serviceaccount:{namespace}:{service_account}")],
             "admin": { "token": admin_token },
         });
+        let mut config = further(settings, &own)?;
         if let Some(url) = redis {
             config["store"] = json!({ "redis": { "urls": [url] } });
             config["signing"] = json!({ "encryption_key_files": [encryption_key(random)?] });
@@ -65,6 +67,22 @@ impl AuthService {
     pub(crate) async fn stop(self) {
         self.running.stop().await;
     }
+}
+
+/// What the person wants of the auth service, with what is settled here.
+fn further(settings: Option<&Path>, own: &Value) -> Result<Value> {
+    let Some(path) = settings else { return Ok(own.clone()) };
+    let place = || path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(place)?;
+    let mut config: serde_json::Map<String, Value> = serde_norway::from_str(&text).with_context(place)?;
+    for (name, value) in own.as_object().into_iter().flatten() {
+        ensure!(!config.contains_key(name), "{}: {name} is settled by local mode", place());
+        config.insert(name.clone(), value.clone());
+    }
+    for name in ["store", "signing"] {
+        ensure!(!config.contains_key(name), "{}: {name} is settled by local mode (see --redis)", place());
+    }
+    Ok(Value::Object(config))
 }
 
 async fn run(config: Value) -> Result<Running> {
@@ -91,4 +109,25 @@ fn encryption_key(random: &Random) -> Result<PathBuf> {
         }
     }
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_local_mode_settles_cannot_be_set() {
+        let own = json!({"issuer": "http://127.0.0.1:8001", "admin": {"token": "x"}});
+        let read = |text: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            further(Some(file.path()), &own)
+        };
+        let config = read("theme: {name: Mine}\n").unwrap();
+        assert_eq!((&config["theme"]["name"], &config["admin"]["token"]), (&json!("Mine"), &json!("x")));
+        for text in ["issuer: http://localhost", "store: memory", "admin: {}", "- no object", "a: ["] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        assert_eq!(further(None, &own).unwrap(), own);
+    }
 }

@@ -17,7 +17,7 @@ use crate::endpoint::problem::ApiError;
 use crate::password::PasswordError;
 use crate::record::profile::RESERVED_CLAIMS;
 use crate::record::user::{self, Change, Details, PasswordHash, ProfileDetails, User};
-use crate::record::{RecordError, consent, factors};
+use crate::record::{RecordError, consent, factors, federated};
 use crate::revoke::{self, Extent};
 
 /// Tries against others who change the same user.
@@ -155,9 +155,8 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(Shown::from(user))))
 }
 
-/// Bounded, since it goes into every session and JWT.
 fn validate(profile: &ProfileDetails) -> Result<(), ApiError> {
-    if crate::store::to_json(profile).len() > 4 << 10 {
+    if !user::is_small(profile) {
         return Err(ApiError::Unprocessable("the profile exceeds 4 KiB".to_owned()));
     }
     if let Some(claim) = profile.claims.keys().find(|name| RESERVED_CLAIMS.contains(&name.as_str())) {
@@ -362,6 +361,7 @@ pub async fn delete(
     let ended = revoke::subject(&app, &user.id, None, Extent::Everything).await?;
     consent::forget_all(app.store(), &user.id).await?;
     factors::forget_all(app.store(), &user.id).await?;
+    federated::forget_all(app.store(), &user.id).await?;
     crate::audit::record("user.deleted", &admin, &user.id, &user.details.username);
     Ok(Json(receipt_for(&app, &ended, wait).await?))
 }

@@ -27,7 +27,9 @@ pub async fn push(State(app): State<Shared>, headers: HeaderMap, Form(form): For
         Err(PageError::Unavailable(why)) => return Err(OAuthError::Unavailable(why)),
         Err(PageError::Internal(why)) => return Err(OAuthError::Internal(why)),
         Err(PageError::BadRequest(why)) => return Err(invalid(why)),
-        Err(error @ PageError::NotFound) => return Err(invalid(error.to_string())),
+        Err(error @ (PageError::NotFound | PageError::ProviderUnavailable { .. } | PageError::NoAccount { .. })) => {
+            return Err(invalid(error.to_string()));
+        }
         Err(PageError::Forbidden(why) | PageError::Throttled(why, _)) => return Err(invalid(why.to_owned())),
     };
     let id = app.random.secret();

@@ -3,6 +3,7 @@
 pub mod applications;
 pub mod authenticator;
 pub mod browsers;
+pub mod connections;
 pub mod passkeys;
 pub mod password;
 mod recent;
@@ -21,8 +22,8 @@ use super::error::PageError;
 use super::{Frame, LeadsTo, page, sign_in};
 use crate::app::Shared;
 use crate::peer::ClientAddress;
-use crate::record::factors;
 use crate::record::flow::Goal;
+use crate::record::{factors, federated, user};
 use crate::webauthn::Party;
 pub use words::Told;
 
@@ -43,6 +44,10 @@ struct AccountPage {
     authenticator_since: Option<String>,
     passkeys: Vec<String>,
     passkeys_work: bool,
+    /// Whether there are other providers to sign in with, and with which the account is connected.
+    providers: bool,
+    connected: Vec<String>,
+    has_password: bool,
     recovery_codes: usize,
     csrf: String,
 }
@@ -64,6 +69,9 @@ impl Done {
             "authenticator-set-up" => "The authenticator app is set up.",
             "passkey-added" => "The passkey is set up.",
             "passkey-removed" => "The passkey has been removed.",
+            "connected" => "The sign-in is connected with your account.",
+            "provider-disconnected" => "The sign-in is not connected with your account any more.",
+            "declined" => "You did not sign in there, so nothing was connected.",
             "authenticator-removed" => "The authenticator app has been removed.",
             _ => return None,
         };
@@ -86,6 +94,8 @@ pub async fn get(
     let (profile, sub) = (&session.profile, &session.facts.sub);
     let username = profile.username.clone().unwrap_or_default();
     let factors = factors::load(app.store(), sub).await?;
+    let identities = federated::of_account(app.store(), sub).await?;
+    let user = user::load(app.store(), sub).await?;
     let template = AccountPage {
         frame: Frame::of(&app),
         name: profile.name.clone().unwrap_or_else(|| username.clone()),
@@ -98,6 +108,9 @@ pub async fn get(
         authenticator_since: factors.totp.map(|totp| words::ago(app.now().saturating_sub(totp.created))),
         passkeys: factors.passkeys.into_iter().map(|passkey| passkey.kept.name).collect(),
         passkeys_work: Party::of_issuer(&app.config.issuer).is_some(),
+        providers: !app.providers.all().is_empty() || !identities.is_empty(),
+        connected: connections::names(&app, &identities),
+        has_password: user.is_some_and(|user| user.password.is_some()),
         recovery_codes: factors.recovery_codes,
         csrf: browser.form_token(PURPOSE),
     };

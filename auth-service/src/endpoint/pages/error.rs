@@ -26,6 +26,11 @@ pub enum PageError {
     Throttled(&'static str, u64),
     #[error("{0}")]
     Unavailable(String),
+    #[error("{name}: {why}")]
+    ProviderUnavailable { name: String, why: String },
+    /// Nobody here is connected with whoever has signed in there.
+    #[error("no account for a sign-in at {provider}")]
+    NoAccount { provider: String, ask: Option<String> },
     #[error("{0}")]
     Internal(String),
 }
@@ -80,7 +85,19 @@ pub async fn render(State(app): State<Shared>, request: Request, next: Next) -> 
 }
 
 impl PageError {
+    /// What is said of another provider, by its name.
+    fn about_provider(&self) -> String {
+        match self {
+            Self::ProviderUnavailable { name, .. } => format!("{name} cannot be reached right now."),
+            Self::NoAccount { provider, .. } => {
+                format!("You have signed in at {provider}, which no account here is connected with.")
+            }
+            _ => String::new(),
+        }
+    }
+
     fn page(&self, frame: Frame, reference: &str) -> Response {
+        let named = self.about_provider();
         let (status, heading, sentence, advice) = match self {
             Self::BadRequest(sentence) => (
                 StatusCode::BAD_REQUEST,
@@ -109,6 +126,20 @@ impl PageError {
                 "The sign-in service is not available right now. Nobody has been signed out.",
                 "Reload this page in a few seconds.",
             ),
+            Self::ProviderUnavailable { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Try again in a moment",
+                named.as_str(),
+                "Go back and try again in a few seconds, or sign in another way. Nobody has been signed out.",
+            ),
+            Self::NoAccount { ask, .. } => (
+                StatusCode::FORBIDDEN,
+                "There is no account for you here",
+                named.as_str(),
+                ask.as_deref().unwrap_or(
+                    "If you have an account here, sign in to it and connect the two on your account page. Else ask your administrator for one.",
+                ),
+            ),
             Self::Internal(_) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something went wrong",
@@ -126,7 +157,7 @@ impl PageError {
             .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
         let retry_after = match self {
             Self::Throttled(_, seconds) => HeaderValue::from_str(&seconds.to_string()).ok(),
-            Self::Unavailable(_) => Some(HeaderValue::from_static("2")),
+            Self::Unavailable(_) | Self::ProviderUnavailable { .. } => Some(HeaderValue::from_static("2")),
             _ => None,
         };
         if let Some(seconds) = retry_after {

@@ -10,7 +10,7 @@ use crate::assurance::{Demand, demands_mfa};
 use crate::endpoint::oauth::authorize::display_name;
 use crate::form::Parameters;
 use crate::record::client;
-use crate::record::flow::{self, AuthorizationRequest, Entered, Flow, Goal, Stage};
+use crate::record::flow::{self, AuthorizationRequest, Away, Entered, Flow, Goal, Stage};
 use crate::record::reset::Ticket;
 
 /// Remembers a flow for this browser; returns its id.
@@ -58,6 +58,21 @@ pub async fn at_consent(app: &App, browser: &Browser, id: &str) -> Result<Author
 pub async fn at_reset(app: &App, browser: &Browser, id: &str) -> Result<Ticket, PageError> {
     match load(app, browser, id).await? {
         Flow { stage: Stage::Reset(ticket), .. } => Ok(ticket),
+        _ => Err(over()),
+    }
+}
+
+/// A flow that went to another provider.
+pub struct Left {
+    pub goal: Goal,
+    pub away: Away,
+    /// Unix seconds.
+    pub started: u64,
+}
+
+pub async fn away(app: &App, browser: &Browser, id: &str) -> Result<Left, PageError> {
+    match load(app, browser, id).await? {
+        Flow { goal, stage: Stage::Away(away), started, .. } => Ok(Left { goal, away, started }),
         _ => Err(over()),
     }
 }

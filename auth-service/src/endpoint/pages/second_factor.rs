@@ -53,8 +53,8 @@ pub struct FlowParameter {
     flow: String,
 }
 
-/// After the right password: signs in, or asks for the second factor.
-pub async fn after_password(
+/// After a first factor: signs in, or asks for the second one.
+pub async fn after_first(
     app: &App,
     browser: Browser,
     goal: Goal,
@@ -65,7 +65,8 @@ pub async fn after_password(
     let enrolled = factors::load(app.store(), &user.id).await?.is_enrolled();
     // Trust in a browser is for coming in, not for changing the locks.
     let strictly = demanded || matches!(goal, Goal::Settings(_));
-    if demanded || (enrolled && (strictly || !signed_in::is_trusted(app, &browser, &user.id).await?)) {
+    let wanted = demanded || (enrolled && (strictly || !signed_in::is_trusted(app, &browser, &user.id).await?));
+    if wanted && !entered.proof.is_multi_factor() {
         return begin(app, browser, goal, Entered { demanded: strictly, ..entered }).await;
     }
     let (browser, session) = signed_in::complete(app, browser, user, &entered).await?;
@@ -82,6 +83,7 @@ pub async fn step_up(app: &App, browser: Browser, goal: Goal, session: &Session)
         proof: Proof::from_amr(&session.facts.amr, session.facts.auth_time),
         elevates: Some(session.id),
         demanded: true,
+        origin: session.facts.origin.clone(),
     };
     begin(app, browser, goal, entered).await
 }

@@ -26,6 +26,10 @@ use crate::throttle::{self, Source, Verdict};
 /// Value of `done` after a new password was set by a link.
 const PASSWORD_RESET: &str = "password-reset";
 
+/// After another provider signed nobody in.
+pub const DECLINED: &str = "declined";
+
+const NOT_SIGNED_IN: &str = "You did not sign in there. Try again, or sign in another way.";
 const WRONG: &str = "The user name or password is not right.";
 const UNKNOWN_PASSKEY: &str = "This passkey is not known here. Sign in with your password, or with another passkey.";
 const TOO_MANY: &str = "There were too many attempts. Wait a few minutes, then try again.";
@@ -39,6 +43,8 @@ struct SignInPage {
     csrf: String,
     username: String,
     passkey: Option<Ask>,
+    /// Ids and names.
+    providers: Vec<(String, String)>,
     notice: Option<&'static str>,
     problem: Option<&'static str>,
 }
@@ -55,7 +61,8 @@ pub async fn begin(app: &App, browser: Browser, goal: Goal) -> Result<Response, 
     begin_after(app, browser, goal, None).await
 }
 
-async fn begin_after(app: &App, browser: Browser, goal: Goal, done: Option<&str>) -> Result<Response, PageError> {
+/// The same after something that the page tells.
+pub async fn begin_after(app: &App, browser: Browser, goal: Goal, done: Option<&str>) -> Result<Response, PageError> {
     // Nobody is signed in yet, and every flow takes room in the store.
     if let Verdict::Wait(seconds) = throttle::visit(app.store(), &app.config.limits, browser.address()).await? {
         return Err(PageError::Throttled("There were too many sign-ins from your network.", seconds));
@@ -72,7 +79,7 @@ pub async fn get(
     Query(FlowParameter { flow, done }): Query<FlowParameter>,
 ) -> Result<Response, PageError> {
     let browser = Browser::of(&app, &headers, address);
-    let done = done.filter(|done| done == PASSWORD_RESET);
+    let done = done.filter(|done| done == PASSWORD_RESET || done == DECLINED);
     let Some(id) = flow else { return begin_after(&app, browser, Goal::Account, done.as_deref()).await };
     let goal = flows::at_sign_in(&app, &browser, &id).await?;
     let username = match &goal {
@@ -81,12 +88,16 @@ pub async fn get(
         Goal::Settings(_) => browser.session(&app).await?.and_then(|session| session.profile.username),
         Goal::Account | Goal::Device { .. } => None,
     };
-    let notice = done.map(|_| "Your password has been set. Sign in with it.");
-    show(&app, browser, (&id, &goal), username.unwrap_or_default(), StatusCode::OK, Message { notice, problem: None })
-        .await
+    let message = match done.as_deref() {
+        Some(PASSWORD_RESET) => Message { notice: Some("Your password has been set. Sign in with it."), problem: None },
+        Some(DECLINED) => Message::problem(NOT_SIGNED_IN),
+        _ => Message::default(),
+    };
+    show(&app, browser, (&id, &goal), username.unwrap_or_default(), StatusCode::OK, message).await
 }
 
 /// What a page says above its form.
+#[derive(Default)]
 struct Message {
     notice: Option<&'static str>,
     problem: Option<&'static str>,
@@ -114,6 +125,7 @@ async fn show(
         csrf: browser.form_token(id),
         username,
         passkey: passkeys::ask(app, &browser, id, &[]),
+        providers: providers(app),
         notice,
         problem,
     };
@@ -123,6 +135,10 @@ async fn show(
         page(status, &template, &leads_to)?
     };
     Ok(browser.answer(when_to_try_again(app, response)))
+}
+
+fn providers(app: &App) -> Vec<(String, String)> {
+    app.providers.all().iter().map(|provider| (provider.id().to_owned(), provider.name().to_owned())).collect()
 }
 
 pub async fn post(
@@ -154,8 +170,9 @@ pub async fn post(
         proof: Proof::of(Method::Password, app.now()),
         elevates: None,
         demanded: false,
+        origin: None,
     };
-    second_factor::after_password(&app, browser, goal, &user, entered).await
+    second_factor::after_first(&app, browser, goal, &user, entered).await
 }
 
 /// With nothing but a passkey: it says whose it is, and its device has asked for a PIN or a fingerprint.
@@ -196,6 +213,7 @@ pub async fn with_passkey(
         proof: Proof::of(Method::Passkey, app.now()),
         elevates: None,
         demanded: false,
+        origin: None,
     };
     let (browser, session) = signed_in::complete(&app, browser, &user, &entered).await?;
     signed_in::go_on(&app, browser, goal, session).await

@@ -10,7 +10,6 @@ use super::device::page_for;
 use super::error::PageError;
 use super::redirect;
 use crate::app::App;
-use crate::assurance::Proof;
 use crate::endpoint::oauth::authorize::proceed;
 use crate::record::RecordError;
 use crate::record::device::{self, Device};
@@ -35,7 +34,7 @@ pub async fn complete(
     };
     // Its guard is the epoch of when the password was checked: whatever happened to the account since then stops this.
     let user = User { epoch: entered.epoch, ..user.clone() };
-    let (session, token) = start(app, &user, &entered.proof, &browser, elevated).await?;
+    let (session, token) = start(app, &user, entered, &browser, elevated).await?;
     replace(app, before, &session).await?;
     Ok((browser.signed_in(app, &user.id, &token)?, session))
 }
@@ -57,7 +56,7 @@ pub async fn go_on(app: &App, browser: Browser, goal: Goal, session: Session) ->
 async fn start(
     app: &App,
     user: &User,
-    proof: &Proof,
+    Entered { proof, origin, .. }: &Entered,
     browser: &Browser,
     elevated: Option<&Session>,
 ) -> Result<(Session, OpaqueToken), PageError> {
@@ -74,6 +73,7 @@ async fn start(
             sso: token.secret_hash().into(),
             user_agent: browser.user_agent().to_owned(),
             address: browser.address().to_string(),
+            origin: origin.clone(),
         },
         last_used: now,
         longest_idle: elevated.map_or(config.idle_seconds, |session| session.longest_idle),
@@ -86,6 +86,8 @@ async fn start(
         Err(RecordError::SubjectChanged) => {
             return Err(PageError::Unavailable("the account was changed during the sign-in".to_owned()));
         }
+        // Another provider, where it began, has ended it before it was there.
+        Err(RecordError::Revoked) => return Err(signed_out_meanwhile()),
         Err(error) => return Err(error.into()),
     }
     let event = if elevated.is_some() { "sign-in.stepped-up" } else { "sign-in" };

@@ -87,6 +87,41 @@ admin:
     ca_file: /var/run/secrets/cluster/ca.crt
     bearer_file: /var/run/secrets/cluster/token
   {{- end }}
+{{- with .Values.providers }}
+providers:
+  {{- range . }}
+  - id: {{ .id | quote }}
+    name: {{ .name | quote }}
+    issuer: {{ .issuer | quote }}
+    client_id: {{ .clientId | quote }}
+    {{- if .clientSecret }}
+    client_secret_file: /etc/cloakroom/provider-{{ .id }}/client-secret
+    {{- end }}
+    {{- if .caSecret }}
+    ca_file: /etc/cloakroom/provider-{{ .id }}/ca.crt
+    {{- end }}
+    create: {{ .create | default false }}
+    trust_factors: {{ .trustFactors | default false }}
+    {{- with .scopes }}
+    scopes: {{ toJson . }}
+    {{- end }}
+    {{- with .claims }}
+    claims: {{ toJson . }}
+    {{- end }}
+    {{- with .groupMap }}
+    group_map: {{ toJson . }}
+    {{- end }}
+    {{- with .groupPrefix }}
+    group_prefix: {{ . | quote }}
+    {{- end }}
+    {{- with .roleMap }}
+    role_map: {{ toJson . }}
+    {{- end }}
+    {{- with .ask }}
+    ask: {{ . | quote }}
+    {{- end }}
+  {{- end }}
+{{- end }}
 {{- with .Values.authService.trustedProxies }}
 trusted_proxies:
   {{- toYaml . | nindent 2 }}

@@ -14,10 +14,11 @@ use crate::endpoint::pages::authenticator::{new_recovery_codes, show_recovery_co
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::{Frame, LeadsTo, flows, page_with_script, passkeys, redirect};
+use crate::federation::accounts;
 use crate::form::Parameters;
 use crate::peer::ClientAddress;
-use crate::record::factors;
 use crate::record::flow::{Goal, Settings, Stage};
+use crate::record::{factors, federated};
 use crate::webauthn::{ALGORITHMS, Party};
 
 const MAX_PASSKEYS: usize = 20;
@@ -165,6 +166,10 @@ pub async fn remove(
     let id = sent.get("passkey").unwrap_or_default();
     if !factors.passkeys.iter().any(|passkey| passkey.id == id) {
         return Err(PageError::BadRequest("That passkey has been removed already.".to_owned()));
+    }
+    let last = factors.passkeys.len() == 1 && user.password.is_none();
+    if last && !accounts::any_usable(&app, &federated::of_account(app.store(), &user.id).await?) {
+        return Err(PageError::BadRequest("That is the only way left to sign in. Set a password first.".to_owned()));
     }
     factors::remove_passkey(app.store(), &user.id, &factors, id).await?;
     crate::audit::record("factor.removed", &user.id, &user.id, format_args!("passkey {id}"));

@@ -82,6 +82,7 @@ async fn a_session_stays_within_the_memory_that_is_documented() {
                 "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
                     .to_owned(),
             address: "2001:db8:1234:5678:9abc:def0:1234:5678".to_owned(),
+            origin: None,
         },
         last_used: now,
         longest_idle: 28_800,
