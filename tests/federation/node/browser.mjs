@@ -1,5 +1,22 @@
 // A browser without a window: cookies by origin, links and forms by what they say, redirects one at a time.
 
+import http from "node:http";
+
+// Not fetch, which says of itself that it is a script.
+function exchange(url, method, headers, body) {
+  const type = body && { "content-type": "application/x-www-form-urlencoded", "content-length": Buffer.byteLength(body) };
+  return new Promise((resolve, reject) => {
+    const request = http.request(url, { method, headers: { ...headers, ...type } }, (answer) => {
+      const chunks = [];
+      answer.on("data", (chunk) => chunks.push(chunk));
+      answer.on("end", () => resolve({ status: answer.statusCode, headers: answer.headers, body: Buffer.concat(chunks).toString() }));
+      answer.on("error", reject);
+    });
+    request.on("error", reject);
+    request.end(body);
+  });
+}
+
 const text = (html) => html.replaceAll("&amp;", "&").replaceAll("&#38;", "&").replaceAll("&quot;", '"');
 
 export class Browser {
@@ -10,17 +27,16 @@ export class Browser {
     const jar = this.cookies.get(origin) ?? new Map();
     this.cookies.set(origin, jar);
     const headers = { accept: "text/html", "sec-fetch-mode": "navigate", cookie: [...jar].map(([name, value]) => `${name}=${value}`).join("; ") };
-    const body = form && new URLSearchParams(form);
-    const answer = await fetch(url, { method, headers, body, redirect: "manual" });
-    for (const cookie of answer.headers.getSetCookie()) {
+    const answer = await exchange(url, method, headers, form && new URLSearchParams(form).toString());
+    for (const cookie of answer.headers["set-cookie"] ?? []) {
       const [pair, ...attributes] = cookie.split(";");
       const at = pair.indexOf("=");
       const over = attributes.some((one) => /^ *(max-age=0|expires=thu, 01 jan 1970)/i.test(one));
       if (over) jar.delete(pair.slice(0, at));
       else jar.set(pair.slice(0, at), pair.slice(at + 1));
     }
-    const location = answer.headers.get("location");
-    return { status: answer.status, location: location && new URL(location, url).href, url, body: await answer.text() };
+    const { location } = answer.headers;
+    return { status: answer.status, location: location && new URL(location, url).href, url, body: answer.body };
   }
 
   // Until a page that is no redirect.

@@ -2,7 +2,10 @@
 
 import http from "node:http";
 import { generateKeyPairSync } from "node:crypto";
-import { Provider } from "oidc-provider";
+
+// It advises whoever runs it for good.
+console.info = console.warn = () => {};
+const { Provider } = await import("oidc-provider");
 
 const PEOPLE = {
   ann: { preferred_username: "ann", name: "Ann Example", email: "ann@example.com", email_verified: true, groups: ["/staff", "admins"] },
@@ -34,8 +37,11 @@ export async function startProvider(ours) {
         backchannel_logout_session_required: true,
       },
     ],
+    // It tells nobody on its own machine of a sign-out, and here is nothing else.
+    fetch: (url, { dispatcher, ...options }) => fetch(url, options),
     pkce: { required: () => true },
   });
+  for (const event of ["backchannel.error", "server_error"]) provider.on(event, (_, error) => console.error(event, error));
   server.on("request", provider.callback());
   return { issuer, secret: "between & us: a secret", close: () => server.close() };
 }
