@@ -3,11 +3,13 @@
 pub mod logout;
 pub mod session;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
 use cloakroom_protocol::proof::{self, Proof};
+use cloakroom_protocol::sidecar_config::Access;
 use cloakroom_protocol::token::OpaqueToken;
 use http::header::{ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, ORIGIN};
 use http::{HeaderValue, Method, StatusCode};
@@ -104,15 +106,26 @@ fn proof_key(path: &Path) -> io::Result<Vec<u8>> {
 
 /// RFC 9728 §3.2: where clients of this API get their tokens.
 fn resource_metadata(policy: &Policy, head: &RequestHead) -> LocalResponse {
-    let metadata = json!({
+    let mut metadata = json!({
         "resource": head.origin,
         "authorization_servers": [policy.issuer],
         "bearer_methods_supported": ["header"],
     });
+    let scopes = scopes(policy);
+    // RFC 9728 §3.2: what has no value is left out.
+    if !scopes.is_empty() {
+        metadata["scopes_supported"] = json!(scopes);
+    }
     let mut response = json(StatusCode::OK, &metadata);
     // It is public, and browser-based clients have to read it.
     response.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
+}
+
+/// Those that some rule asks for, so that a client can ask its user for no more.
+fn scopes(policy: &Policy) -> BTreeSet<&str> {
+    let asking = policy.rules.iter().filter(|rule| rule.access == Access::Authenticated);
+    asking.flat_map(|rule| &rule.require.scopes).map(String::as_str).collect()
 }
 
 fn not_found(head: &RequestHead) -> LocalResponse {

@@ -5,6 +5,7 @@ mod app_requests;
 mod browser;
 mod command_line;
 mod demo_client;
+mod everything;
 mod examples;
 mod outage;
 mod policy_changes;

@@ -7,6 +7,8 @@ use crate::auth_client::Setup;
 use crate::auth_client::fake::FakeAuth;
 use crate::auth_client::workload_token::TokenSource;
 use crate::config::Policy;
+use crate::tls::pair::Pair;
+use crate::tls::pair::tests::localhost;
 use crate::token_cache::Bounds;
 
 struct Fixture {
@@ -21,6 +23,10 @@ struct Fixture {
 
 impl Fixture {
     async fn new(probes: &str) -> Self {
+        Self::presenting(None, probes).await
+    }
+
+    async fn presenting(certificates: Option<Arc<Certificates>>, probes: &str) -> Self {
         let fake = FakeAuth::start().await;
         let (policy, metrics, refused) =
             (Arc::new(CurrentPolicy::empty()), Arc::<Metrics>::default(), Arc::new(Refused::empty()));
@@ -38,7 +44,7 @@ impl Fixture {
             policy: policy.clone(),
             metrics,
             refused: refused.clone(),
-            certificates: None,
+            certificates,
             phase: phase.clone(),
             probes: parse_probes(probes).unwrap(),
             pod_uid: "pod-1".into(),
@@ -85,6 +91,27 @@ async fn it_is_ready_once_it_has_a_config_auth_service_or_not() {
     assert_eq!(f.get("/ready").await.0, 200);
     f.phase.send_replace(Phase::Draining);
     assert_eq!(f.get("/ready").await.0, 503);
+}
+
+#[tokio::test]
+async fn where_tls_is_spoken_it_is_ready_once_there_is_a_certificate_too() {
+    let certificates = Arc::<Certificates>::default();
+    let f = Fixture::presenting(Some(certificates.clone()), "").await;
+    f.configure();
+    certificates.found(Pair::parse(b"", b"").map_err(Into::into), &f.admin.metrics);
+    let (status, why) = f.get("/ready").await;
+    assert!(status == 503 && why.contains("no certificate") && why.contains("spec.tls"), "{why}");
+    assert!(f.get("/").await.1.contains("connections are closed"));
+    let (certificate, key) = localhost();
+    certificates.found(Pair::parse(certificate.as_bytes(), key.as_bytes()).map_err(Into::into), &f.admin.metrics);
+    assert_eq!(f.get("/ready").await.0, 200);
+    certificates.found(Pair::parse(b"", b"").map_err(Into::into), &f.admin.metrics);
+    assert_eq!(f.get("/ready").await.0, 200, "the one before stays");
+    let page = f.get("/").await.1;
+    assert!(page.contains("ends 2035-06-07") && page.contains("a newer one is refused"), "{page}");
+    let metrics = f.get("/metrics").await.1;
+    assert!(metrics.contains("cloakroom_tls_certificate_not_after_seconds 2064787200\n"), "{metrics}");
+    assert!(metrics.contains("cloakroom_tls_refusals_total 2\n"));
 }
 
 #[tokio::test]

@@ -181,4 +181,24 @@ async fn programs_learn_where_tokens_come_from() {
     let metadata = value(&ask(&f, "GET", RESOURCE_METADATA_PATH, &[], None).await);
     assert_eq!(metadata["resource"], "https://shop.example.com");
     assert_eq!(metadata["authorization_servers"][0], "https://auth.example.com");
+    assert!(metadata.get("scopes_supported").is_none());
+}
+
+#[tokio::test]
+async fn programs_learn_which_scopes_the_rules_ask_for() {
+    let f = Fixture::with_config(|config| {
+        let rule = |access: &str, scopes: &[&str]| {
+            json!({"matches": [{"path": "/**"}], "access": access, "require": {"scopes": scopes}})
+        };
+        config["rules"] = json!([
+            rule("Authenticated", &["write", "read"]),
+            rule("Anonymous", &["open"]),
+            rule("Deny", &["never"]),
+            rule("Authenticated", &["read", "admin"]),
+            rule("Authenticated", &[]),
+        ]);
+    })
+    .await;
+    let metadata = value(&ask(&f, "GET", RESOURCE_METADATA_PATH, &[], None).await);
+    assert_eq!(metadata["scopes_supported"], json!(["admin", "read", "write"]));
 }

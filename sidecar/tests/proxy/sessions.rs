@@ -97,6 +97,14 @@ fn shadow_mode_lets_pass_and_counts() {
     assert!(received[0].all("authorization").is_empty());
     assert_eq!(received[1].all("authorization"), [format!("Bearer {JWT}")]);
     assert_eq!(sidecar.metrics.shadow_denials.get(), 2);
+    // What passes says no more about the caller than it would under Enforce.
+    for bad in [unknown_token(), "junk".to_owned(), JWT.to_owned()] {
+        let forged = "X-User-Email: forged\r\nx_user_email: forged\r\n";
+        assert_eq!(sidecar.ask(&get("/x", forged).replace(&token(), &bad)).status, 200, "{bad}");
+        let received = sidecar.app.received().pop().unwrap();
+        assert!(received.all("authorization").is_empty() && !received.head.contains("forged"), "{}", received.head);
+    }
+    assert_eq!(sidecar.metrics.shadow_denials.get(), 5);
     assert_eq!(sidecar.ask("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").status, 400);
 }
 
