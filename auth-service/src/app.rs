@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::endpoint::oauth::refusals::Refusals;
 use crate::events::Hub;
 use crate::federation::Providers;
+use crate::foreign::Issuers;
 use crate::keys::ring::KeyRing;
 use crate::metrics::Metrics;
 use crate::password::PasswordPool;
@@ -28,6 +29,7 @@ pub struct App {
     pub registry: Registry,
     pub ring: KeyRing,
     pub authenticator: Authenticator,
+    pub foreign: Issuers,
     pub hub: Hub,
     pub passwords: PasswordPool,
     pub backchannel: Backchannel,

@@ -3,6 +3,7 @@
 mod defaults;
 mod overrides;
 pub mod providers;
+mod token_issuers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::keys::Algorithm;
+pub use token_issuers::{ClaimMapping, IntrospectionEndpoint, IssuerKeys, JwtTypes, TokenIssuer};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +35,9 @@ pub struct Config {
     /// Who issues the tokens that workloads authenticate with.
     #[serde(default)]
     pub workload_issuers: Vec<WorkloadIssuer>,
+    /// Other issuers whose access tokens are taken beside ours.
+    #[serde(default)]
+    pub token_issuers: Vec<TokenIssuer>,
     /// Subjects that may register policies and revoke anything: `system:serviceaccount:<namespace>:<name>`.
     #[serde(default)]
     pub operators: Vec<String>,
@@ -388,6 +393,7 @@ impl Config {
             }
         }
         providers::validate(&self.providers)?;
+        token_issuers::validate(&self.token_issuers, &self.issuer)?;
         if let Some(rbac) = &self.admin.kubernetes_rbac {
             if !is_confidential(&rbac.url) {
                 return refuse("admin.kubernetes_rbac.url: https, or http on this machine");
@@ -405,6 +411,7 @@ impl Config {
     }
 }
 
+/// Nobody reads on the way.
 pub(crate) fn is_confidential(url: &str) -> bool {
     let loopback = |url: &Url| matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
     Url::parse(url).is_ok_and(|url| url.scheme() == "https" || (url.scheme() == "http" && loopback(&url)))

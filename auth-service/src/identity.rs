@@ -1,6 +1,7 @@
 //! What an opaque token stands for at one audience. Pure, but for the loading; every way to ask (sidecar, gateway, administrator) ends
 //! here.
 
+use cloakroom_protocol::presented::Kind;
 use cloakroom_protocol::registration::PolicyRegistration;
 use cloakroom_protocol::token::{OpaqueToken, TokenId, TokenKind};
 use serde_json::{Map, Value};
@@ -19,7 +20,7 @@ const TOUCH_EVERY: u64 = 60;
 
 #[derive(Clone, Debug)]
 pub struct Identity {
-    pub kind: TokenKind,
+    pub kind: Kind,
     pub id: TokenId,
     pub sub: String,
     pub client_id: String,
@@ -127,7 +128,7 @@ fn of_session(
     let granularity = TOUCH_EVERY.min(terms.idle / 20).max(1);
     let profile = session.profile.clone();
     Some(Identity {
-        kind: TokenKind::Session,
+        kind: TokenKind::Session.into(),
         id: session.id,
         sub: session.facts.sub.clone(),
         client_id: client,
@@ -155,7 +156,7 @@ fn of_access(token: &OpaqueToken, grant: Grant, now: u64) -> Option<Identity> {
     let facts = grant.facts;
     let exp = access.exp.min(facts.end);
     Some(Identity {
-        kind: TokenKind::Access,
+        kind: TokenKind::Access.into(),
         id: grant.id,
         sub: facts.sub,
         client_id: facts.client_id,
@@ -185,7 +186,7 @@ fn of_api_key(token: &OpaqueToken, api_key: ApiKey, now: u64) -> Option<Identity
         return None;
     }
     Some(Identity {
-        kind: TokenKind::ApiKey,
+        kind: TokenKind::ApiKey.into(),
         id: api_key.id,
         sub: facts.sub.clone(),
         client_id: format!("api-key:{}", api_key.id),

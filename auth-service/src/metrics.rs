@@ -15,11 +15,20 @@ pub struct Outcome {
     pub outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct IssuerOutcome {
+    /// As the configuration calls it.
+    pub issuer: String,
+    pub outcome: &'static str,
+}
+
 pub struct Metrics {
     registry: Mutex<Registry>,
     /// `active`, `inactive`, `unavailable`, `refused`.
     pub introspections: Family<Outcome, Counter>,
     pub introspection_seconds: Histogram,
+    /// `active`, `inactive`, `unavailable`.
+    pub foreign_tokens: Family<IssuerOutcome, Counter>,
     /// `success`, `failure`, `throttled`.
     pub sign_ins: Family<Outcome, Counter>,
     /// `success`, `declined`, `unknown`, `refused`, `unavailable`.
@@ -36,6 +45,7 @@ impl Metrics {
             registry: Mutex::new(Registry::with_prefix("cloakroom_auth")),
             introspections: Family::default(),
             introspection_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
+            foreign_tokens: Family::default(),
             sign_ins: Family::default(),
             provider_sign_ins: Family::default(),
             revocations: Counter::default(),
@@ -51,6 +61,8 @@ impl Metrics {
                 "Time to answer an introspection",
                 metrics.introspection_seconds.clone(),
             );
+            let foreign = metrics.foreign_tokens.clone();
+            registry.register("foreign_tokens", "Tokens of other issuers by issuer and outcome", foreign);
             registry.register("sign_ins", "Password sign-ins by outcome", metrics.sign_ins.clone());
             registry.register(
                 "provider_sign_ins",

@@ -213,6 +213,8 @@ pub fn canonical_origin(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use cloakroom_protocol::registration::{JwtTerms, SessionTerms};
 
     use super::*;
@@ -228,6 +230,7 @@ mod tests {
             session: SessionTerms { idle_seconds: 60, absolute_seconds: 600 },
             jwt: JwtTerms { lifetime_seconds: 60, claims: vec!["email".into()] },
             writable: ["cart".to_owned()].into(),
+            token_issuers: BTreeSet::new(),
         }
     }
 

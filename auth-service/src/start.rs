@@ -19,6 +19,8 @@ use crate::config::{Config, Listener, StoreConfig};
 use crate::endpoint::oauth::refusals::Refusals;
 use crate::events::{Hub, receipt};
 use crate::federation::Providers;
+use crate::foreign::Issuers;
+use crate::jwks::JwksError;
 use crate::keys::Schedule;
 use crate::keys::ring::KeyRing;
 use crate::keys::seal::{SealError, Sealer};
@@ -32,7 +34,7 @@ use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{RedisSetupError, RedisStore};
 use crate::tls::{Certificate, TlsError};
-use crate::workload::{Authenticator, JwksError};
+use crate::workload::Authenticator;
 use crate::{config::ConfigError, routes, theme};
 
 /// How often the signing keys and the registry are looked at without an event.
@@ -54,6 +56,8 @@ pub enum StartError {
     Password(#[from] PasswordError),
     #[error("workload_issuers: {0}")]
     Issuer(#[from] JwksError),
+    #[error("token_issuers: {0}")]
+    TokenIssuer(JwksError),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error("store.redis: {0}")]
@@ -159,6 +163,7 @@ fn assemble(
     };
     let ring = KeyRing::new(Sealer::new(&keys)?, config.signing.algorithm, schedule, clock.clone(), random.clone());
     let authenticator = Authenticator::new(&config, admin_token(&config)?, clock.clone())?;
+    let foreign = Issuers::new(&config.token_issuers, &clock).map_err(StartError::TokenIssuer)?;
     let passwords = PasswordPool::new(&config.passwords, random.clone())?;
     let providers = Providers::new(&config.providers, &config.issuer, &clock);
     let look = theme::load(&config.theme)?;
@@ -172,6 +177,7 @@ fn assemble(
         registry: Registry::default(),
         ring,
         authenticator,
+        foreign,
         hub: Hub::new(),
         passwords,
         backchannel: Backchannel::new()?,

@@ -1,15 +1,13 @@
 //! Who calls the internal port: workloads by their projected service-account token, verified offline; administrators by a bearer token.
 
 mod access_review;
-mod jwks;
 
 pub use access_review::Wish;
-pub use jwks::JwksError;
 
 use std::sync::Arc;
 
 use cloakroom_protocol::internal_api::WORKLOAD_AUDIENCE;
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
+use jsonwebtoken::{Validation, decode, decode_header};
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -18,8 +16,8 @@ use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::jwks::{ASYMMETRIC, Jwks, JwksError};
 use access_review::AccessReview;
-use jwks::Jwks;
 
 /// Audience of service-account tokens for the admin API.
 pub const ADMIN_AUDIENCE: &str = "cloakroom-admin";
@@ -31,19 +29,6 @@ const REMEMBER: u64 = 60;
 const REMEMBERED: usize = 10_000;
 /// Longer ones are no service-account tokens.
 const MAX_TOKEN: usize = 16 << 10;
-
-/// Asymmetric ones only (RFC 8725 §3.1); `none` is not even known to the parser.
-const ALGORITHMS: [Algorithm; 9] = [
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::PS512,
-    Algorithm::ES256,
-    Algorithm::ES384,
-    Algorithm::EdDSA,
-];
 
 /// A workload that has proved who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,7 +200,7 @@ impl Authenticator {
             return Err(refused(&"too long"));
         }
         let header = decode_header(token).map_err(|error| refused(&error))?;
-        if !ALGORITHMS.contains(&header.alg) {
+        if !ASYMMETRIC.contains(&header.alg) {
             return Err(refused(&"algorithm not allowed"));
         }
         let issuer = unverified_issuer(token).ok_or_else(|| refused(&"no issuer"))?;

@@ -233,6 +233,10 @@ pub struct Tls {
 
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.issuers) || size(self.issuers) == 0 || self.sources.exists(s, has(s.header))")
+        .message("tokens of other issuers are taken from headers only: name one among the sources").field_path(".issuers")
+)]
 pub struct Token {
     /// Tried in order; the first that carries a token is used. Two different tokens in one request are an error.
     #[serde(default = "default_sources")]
@@ -242,11 +246,18 @@ pub struct Token {
     )]
     #[schemars(length(min = 1, max = 8))]
     pub sources: Vec<TokenSource>,
+
+    /// Other issuers whose access tokens are taken too, from headers only, by the ids that the auth service's configuration gives them
+    /// (`token_issuers`). Without it: nothing but the auth service's own tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 32), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")))]
+    pub issuers: Vec<String>,
 }
 
 impl Default for Token {
     fn default() -> Self {
-        Self { sources: default_sources() }
+        Self { sources: default_sources(), issuers: Vec::new() }
     }
 }
 

@@ -25,6 +25,7 @@ origins: ["https://shop.example.com"]
 trustedProxies: [10.0.0.0/8]
 token:
   sources: [{cookie: __Host-cloakroom}, {header: Authorization, scheme: Bearer}, {header: X-Api-Key}]
+  issuers: [keycloak, entra-2]
 tls: {secretName: shop-tls}
 unauthenticated: Auto
 session: {idle: 30m, absolute: 12h, writable: [cart, locale]}
@@ -60,6 +61,7 @@ limits: {requestHeaders: 32Ki, requestBody: 10Mi, idleTimeout: 60s}
 #[case("token: {sources: [{header: Cookie}]}", "meaning of its own")]
 #[case("token: {sources: [{cookie: __Host-cloakroom-flow-x}]}", "belong to the sign-in flow")]
 #[case("token: {sources: [{cookie: a}, {cookie: a}]}", "two sources are the same")]
+#[case("token: {issuers: [keycloak], sources: [{cookie: a}]}", "from headers only")]
 #[case("session: {idle: 13h}", "must not be longer than absolute")]
 #[case("session: {idle: 10s}", "at least 1m")]
 #[case("session: {absolute: 9000h}", "at most 8760h")]

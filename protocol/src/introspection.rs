@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::token::{TokenId, TokenKind};
+use crate::presented::Kind;
+use crate::token::TokenId;
 
 /// Answer of `POST /internal/v1/introspect`. Inactive answers carry nothing else (RFC 7662 §2.2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,8 +35,9 @@ pub struct Inactive {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct ActiveToken {
     pub active: True,
-    pub kind: TokenKind,
-    /// Id of the token's record: a session's `sid`, a grant's or an API key's id.
+    pub kind: Kind,
+    /// Id of the token's record: a session's `sid`, a grant's or an API key's id. Of another issuer's token, which has no record here, one
+    /// made of its digest.
     pub id: TokenId,
     pub sub: String,
     pub client_id: String,
@@ -73,6 +75,10 @@ pub struct ActiveToken {
     pub jwt: String,
     /// Unix seconds.
     pub jwt_exp: u64,
+    /// Milliseconds from the question within which it must be asked again, lease or not: another issuer tells of no revocation, so its
+    /// word is believed for as long as the auth service's configuration says. Absent: as long as JWT and lease allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub believe_ms: Option<u64>,
 }
 
 impl std::fmt::Debug for ActiveToken {

@@ -8,6 +8,7 @@ pub mod internal_api;
 pub mod introspection;
 pub mod path_pattern;
 pub mod policy_ref;
+pub mod presented;
 pub mod proof;
 pub mod registration;
 pub mod revocation;

@@ -23,6 +23,9 @@ pub struct PolicyRegistration {
     /// Keys of the session's data that apps may write.
     #[serde(default)]
     pub writable: BTreeSet<String>,
+    /// Issuers whose tokens count here beside ours, by the ids of the auth service's configuration.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub token_issuers: BTreeSet<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,6 +28,9 @@ pub struct SidecarConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// In order of preference; never empty.
     pub token_sources: Vec<TokenSource>,
+    /// Issuers whose tokens are taken beside ours, from headers only; the auth service knows them by these ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub token_issuers: Vec<String>,
     pub unauthenticated: Unauthenticated,
     #[serde(default, skip_serializing_if = "Preflight::is_default")]
     pub preflight: Preflight,

@@ -71,6 +71,11 @@ impl TokenId {
         Self(id)
     }
 
+    /// Of something that has no id of its own: the same digest, the same id.
+    pub fn of_digest(digest: &[u8; 32]) -> Self {
+        Self(std::array::from_fn(|at| ALPHABET[usize::from(digest[at]) % ALPHABET.len()]))
+    }
+
     pub fn as_str(&self) -> &str {
         ascii(&self.0)
     }
@@ -139,6 +144,11 @@ impl OpaqueToken {
         let checksum = checksum(&text[..CHECKSUM_START]);
         text[CHECKSUM_START..].copy_from_slice(&checksum);
         Self { kind, text }
+    }
+
+    /// Whether this begins as tokens of ours do, well-formed or not.
+    pub fn is_claimed_by(text: &[u8]) -> bool {
+        text.get(..PREFIX_LEN).is_some_and(|prefix| TokenKind::from_prefix(prefix).is_some())
     }
 
     /// Checks form and checksum only; costs no IO and no allocation.

@@ -20,11 +20,11 @@ use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::sidecar_config::Outage;
-use cloakroom_protocol::token::OpaqueToken;
 use rand::rngs::StdRng;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::authority::{Exchanged, Unavailable};
@@ -42,6 +42,9 @@ use exchange::Flight;
 use inquiries::Inquiries;
 use workload_token::{TokenSource, WorkloadToken};
 
+/// At 5 ms each, twelve thousand a second.
+const FOREIGN_QUESTIONS: usize = 64;
+
 pub struct AuthClient {
     /// Itself, for what goes on in the background.
     this: Weak<Self>,
@@ -57,6 +60,8 @@ pub struct AuthClient {
     /// The last question was not answered in time: until something is, one at a time is asked, and nobody else waits as long.
     hanging: AtomicBool,
     trying: AtomicBool,
+    /// Questions about tokens of other issuers that may be under way: none is junk by its looks, and junk must not crowd out the rest.
+    foreign_questions: Semaphore,
     target: watch::Sender<Option<Endpoint>>,
     jwks: ArcSwapOption<Bytes>,
     /// Newest event that took effect here and wants to be acknowledged.
@@ -109,6 +114,7 @@ impl AuthClient {
             inquiries: Inquiries::default(),
             hanging: AtomicBool::new(false),
             trying: AtomicBool::new(false),
+            foreign_questions: Semaphore::new(FOREIGN_QUESTIONS),
             target: watch::Sender::new(None),
             jwks: ArcSwapOption::empty(),
             effective: watch::Sender::new(None),
@@ -135,11 +141,11 @@ impl AuthClient {
     }
 
     /// Only while the lease holds: then a revocation would have been heard of.
-    pub fn cached(&self, token: &OpaqueToken) -> Option<Arc<Identity>> {
-        self.cached_at(token, &Fingerprint::of(token), Instant::now())
+    pub fn cached(&self, token: &Presented) -> Option<Arc<Identity>> {
+        self.cached_at(token, &Fingerprint::of_presented(token), Instant::now())
     }
 
-    fn cached_at(&self, token: &OpaqueToken, fingerprint: &Fingerprint, now: Instant) -> Option<Arc<Identity>> {
+    fn cached_at(&self, token: &Presented, fingerprint: &Fingerprint, now: Instant) -> Option<Arc<Identity>> {
         if !self.lease.is_live(now) {
             return None;
         }
@@ -151,8 +157,8 @@ impl AuthClient {
     }
 
     /// Cache, else introspection, else what the outage contract allows.
-    pub async fn exchange(&self, token: &OpaqueToken, outage: Outage) -> Result<Exchanged, Unavailable> {
-        let (fingerprint, now) = (Fingerprint::of(token), Instant::now());
+    pub async fn exchange(&self, token: &Presented, outage: Outage) -> Result<Exchanged, Unavailable> {
+        let (fingerprint, now) = (Fingerprint::of_presented(token), Instant::now());
         if let Some(identity) = self.cached_at(token, &fingerprint, now) {
             return Ok(Exchanged::Active(identity));
         }

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::revocation::RevokeScope;
 use cloakroom_protocol::sidecar_config::Outage;
 use cloakroom_protocol::token::OpaqueToken;
@@ -17,10 +18,10 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Every method may be called from any worker's runtime.
 pub trait Authority: Send + Sync + 'static {
     /// The hot path: no IO, and `None` unless the lease on the cached answer holds.
-    fn cached(&self, token: &OpaqueToken) -> Option<Arc<Identity>>;
+    fn cached(&self, token: &Presented) -> Option<Arc<Identity>>;
 
     /// Cache, else introspection, once per token at a time.
-    fn exchange<'a>(&'a self, token: &'a OpaqueToken, outage: Outage) -> Answer<'a, Result<Exchanged, Unavailable>>;
+    fn exchange<'a>(&'a self, token: &'a Presented, outage: Outage) -> Answer<'a, Result<Exchanged, Unavailable>>;
 
     /// Commits an app's merge patch of the session's data, if nobody changed them since `identity` was read.
     fn commit_session<'a>(
@@ -44,7 +45,7 @@ pub trait Authority: Send + Sync + 'static {
         &'a self,
         head: &'a RequestHead,
         app_port: u16,
-        token: Option<OpaqueToken>,
+        token: Option<Presented>,
     ) -> Answer<'a, LocalResponse>;
 }
 

@@ -33,6 +33,8 @@ pub struct Policy {
     pub origins: Vec<String>,
     pub trusted_proxies: Vec<IpNet>,
     pub token_sources: Vec<TokenSource>,
+    /// Other issuers whose tokens are asked about.
+    pub token_issuers: Vec<String>,
     pub unauthenticated: Unauthenticated,
     pub preflight: Preflight,
     pub writable: HashSet<String>,
@@ -152,6 +154,7 @@ impl Policy {
             routes: metrics::routes(&config.rules),
             preflight: config.preflight,
             token_sources,
+            token_issuers: config.token_issuers,
             jwt,
             revision: config.revision,
             policy: config.policy,
@@ -183,10 +186,16 @@ impl Policy {
         })
     }
 
+    /// Whether anything but our own tokens is asked about.
+    pub fn takes_foreign(&self) -> bool {
+        !self.token_issuers.is_empty()
+    }
+
     /// Whether identities made under `other` say the same under this policy.
     pub fn same_identities(&self, other: &Self) -> bool {
         self.policy == other.policy
             && self.jwt == other.jwt
+            && self.token_issuers == other.token_issuers
             && self.issuer == other.issuer
             && self.endpoint.same_service(&other.endpoint)
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::revocation::RevokeScope;
 use cloakroom_protocol::sidecar_config::Outage;
 use cloakroom_protocol::token::OpaqueToken;
@@ -65,11 +66,11 @@ impl Control {
 }
 
 impl Authority for Control {
-    fn cached(&self, token: &OpaqueToken) -> Option<Arc<Identity>> {
+    fn cached(&self, token: &Presented) -> Option<Arc<Identity>> {
         self.client.cached(token)
     }
 
-    fn exchange<'a>(&'a self, token: &'a OpaqueToken, outage: Outage) -> Answer<'a, Result<Exchanged, Unavailable>> {
+    fn exchange<'a>(&'a self, token: &'a Presented, outage: Outage) -> Answer<'a, Result<Exchanged, Unavailable>> {
         Box::pin(self.client.exchange(token, outage))
     }
 
@@ -98,7 +99,7 @@ impl Authority for Control {
         &'a self,
         head: &'a RequestHead,
         app_port: u16,
-        token: Option<OpaqueToken>,
+        token: Option<Presented>,
     ) -> Answer<'a, LocalResponse> {
         Box::pin(own_paths::answer(self, head, app_port, token))
     }
@@ -155,7 +156,7 @@ pub mod tests {
         /// A session that the auth service knows.
         pub fn session(&self) -> OpaqueToken {
             let token = self.control.with_rng(|rng| OpaqueToken::generate(TokenKind::Session, rng));
-            self.fake.with(|told| told.active.insert(token.expose().to_owned(), active(&token, "ann")));
+            self.fake.with(|told| told.active.insert(token.expose().to_owned(), active(&token.clone().into(), "ann")));
             token
         }
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cloakroom_protocol::introspection::ActiveToken;
-use cloakroom_protocol::token::{TokenId, TokenKind};
+use cloakroom_protocol::presented::Kind;
+use cloakroom_protocol::token::TokenId;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
@@ -13,7 +14,7 @@ pub use crate::open_streams::Life;
 
 /// One introspection's answer, ready for use on the hot path.
 pub struct Identity {
-    pub kind: TokenKind,
+    pub kind: Kind,
     /// Of the session, grant or API key behind the token; may be logged.
     pub id: TokenId,
     pub sub: String,
@@ -115,13 +116,14 @@ impl std::fmt::Debug for Identity {
 
 #[cfg(test)]
 pub mod tests {
-    use cloakroom_protocol::token::OpaqueToken;
+    use cloakroom_protocol::presented::Presented;
+    use cloakroom_protocol::token::{OpaqueToken, TokenKind};
     use serde_json::json;
 
     use super::*;
 
     /// What the auth service says about `token` of `sub`.
-    pub fn active(token: &OpaqueToken, sub: &str) -> ActiveToken {
+    pub fn active(token: &Presented, sub: &str) -> ActiveToken {
         serde_json::from_value(json!({
             "active": true, "kind": token.kind(), "id": token.id(), "sub": sub, "client_id": "shop/web", "scope": "a b",
             "exp": 4_000_000_000_u64, "iat": 1, "roles": ["r"], "groups": ["g", "h"], "username": "ann",
@@ -141,9 +143,9 @@ pub mod tests {
         JwtHeader { name: HeaderName::from_static(name), audience: "a".into(), claim_headers }
     }
 
-    fn token() -> OpaqueToken {
+    fn token() -> Presented {
         use rand::SeedableRng as _;
-        OpaqueToken::generate(TokenKind::Session, &mut rand::rngs::StdRng::seed_from_u64(1))
+        OpaqueToken::generate(TokenKind::Session, &mut rand::rngs::StdRng::seed_from_u64(1)).into()
     }
 
     #[test]

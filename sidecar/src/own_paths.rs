@@ -8,9 +8,9 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::proof::{self, Proof};
 use cloakroom_protocol::sidecar_config::Access;
-use cloakroom_protocol::token::OpaqueToken;
 use http::header::{ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, ORIGIN};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
@@ -27,7 +27,7 @@ use crate::sign_in::{CALLBACK_PATH, callback::callback};
 const LOGOUT_PATH: &str = "/.cloakroom/logout";
 const SESSION_PATH: &str = "/.cloakroom/session";
 
-pub async fn answer(control: &Control, head: &RequestHead, app_port: u16, token: Option<OpaqueToken>) -> LocalResponse {
+pub async fn answer(control: &Control, head: &RequestHead, app_port: u16, token: Option<Presented>) -> LocalResponse {
     let Some(policy) = control.policy() else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "No policy is in force yet");
     };

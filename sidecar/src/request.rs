@@ -13,8 +13,8 @@ pub mod trace;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::sidecar_config::{Mode, Outage};
-use cloakroom_protocol::token::OpaqueToken;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::authority::{Authority, Exchanged, Unavailable, is_own_path};
@@ -42,16 +42,16 @@ pub enum Judgement<'h> {
     Forward(Passed<'h>),
     /// Ask about the token, then judge again with the answer.
     Ask {
-        token: OpaqueToken,
+        token: Presented,
         outage: Outage,
     },
-    Own(Cleansed<'h>, Option<OpaqueToken>),
+    Own(Cleansed<'h>, Option<Presented>),
     Denied(Box<Denied<'h>>),
 }
 
 pub struct Passed<'h> {
     pub admitted: Admitted<'h>,
-    pub token: Option<OpaqueToken>,
+    pub token: Option<Presented>,
     pub manner: Manner,
     /// Passes without a token only because it has nothing but a question; so it may have no body either.
     pub preflight: bool,
@@ -89,7 +89,7 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
         }
     };
     if is_own_path(cleansed.path.forwarded()) {
-        let credential = credential::find(&cleansed, &policy.token_sources).ok().flatten();
+        let credential = credential::find(&cleansed, &policy.token_sources, policy.takes_foreign()).ok().flatten();
         return Judgement::Own(cleansed, credential.map(|credential| credential.token));
     }
     let found = rules::find(&policy.rules, head.method, &cleansed.path);
@@ -100,7 +100,7 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
     let mut identity = None;
     let mut preflight = false;
     let decision = (|| {
-        let found = || credential::find(&cleansed, &policy.token_sources);
+        let found = || credential::find(&cleansed, &policy.token_sources, policy.takes_foreign());
         let credential = match decide::first(&terms, &cleansed, found, &policy.origins)? {
             First::Unidentified => return Ok(Some(None)),
             First::Preflight => {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use cloakroom_protocol::events::Revoked;
 use cloakroom_protocol::introspection::ActiveToken;
+use cloakroom_protocol::presented::{ForeignToken, Presented};
 use cloakroom_protocol::session::Usage;
 use cloakroom_protocol::token::{OpaqueToken, TokenId, TokenKind};
 use tokio::time::Instant;
@@ -62,6 +63,10 @@ pub struct Fresh {
     /// From now to the token's own end, by the auth service's clock.
     pub token_left: Duration,
     pub jwt_left: Duration,
+    /// From the question to when it must be asked again, whatever else holds: another issuer's word.
+    pub believed: Option<Duration>,
+    /// Whose word that is; kept while something opened with it is open, since nobody else would ask.
+    pub foreign: Option<ForeignToken>,
     /// Bytes of the answer.
     pub size: usize,
     /// The event stream that tells of changes to it, as the auth service says.
@@ -86,7 +91,7 @@ struct Entry {
     identity: Arc<Identity>,
     asked: Instant,
     token_until: Instant,
-    /// Ahead of the JWT's end, so that the app does not receive one that ends on the way.
+    /// Ahead of the JWT's end, so that the app does not receive one that ends on the way; or when it is believed no longer.
     jwt_until: Instant,
     renew_at: Instant,
     /// Milliseconds after the cache's epoch.
@@ -230,7 +235,7 @@ impl TokenCache {
         now: Instant,
     ) -> Result<Arc<Identity>, InvalidJwt> {
         let mut index = lock(&self.index);
-        let life = index.life(fingerprint, &fresh.active, now + fresh.token_left);
+        let life = index.life(fingerprint, &fresh, now);
         Identity::new(fresh.active, header, life).map(Arc::new)
     }
 
@@ -298,6 +303,16 @@ impl TokenCache {
         lock(&self.refused).sweep(now);
     }
 
+    /// Tokens of other issuers with which something is open, and that must be asked about again. Each is told of once in a while, until
+    /// an answer is admitted.
+    pub fn due(&self, now: Instant) -> Vec<(Fingerprint, ForeignToken)> {
+        let mut index = lock(&self.index);
+        for fingerprint in index.no_longer_believed(now) {
+            self.remove(&mut index, &fingerprint);
+        }
+        index.due(now)
+    }
+
     /// Everything that is open ends; what is cached stays, since only asking again makes it usable.
     pub fn end_streams(&self) {
         let mut index = lock(&self.index);
@@ -338,22 +353,25 @@ impl TokenCache {
         header: &JwtHeader,
         now: Instant,
     ) -> Result<Arc<Identity>, InvalidJwt> {
-        let Fresh { active, asked, token_left, jwt_left, size, stream: _ } = fresh;
-        let life = index.life(fingerprint, &active, now + token_left);
+        let life = index.life(fingerprint, &fresh, now);
+        let Fresh { active, asked, token_left, jwt_left, believed, foreign, size, stream: _ } = fresh;
+        let held = foreign.map_or(0, |token| token.expose().len());
+        let believed_until = believed.map(|believed| asked + believed);
+        let (jwt_until, renew_at) = (now + jwt_left.saturating_sub(JWT_MARGIN.min(jwt_left / 4)), now + jwt_left / 2);
         let identity = Arc::new(Identity::new(active, header, life)?);
         let millis = self.millis(now);
         let entry = Arc::new(Entry {
             identity: identity.clone(),
             asked,
             token_until: now + token_left,
-            jwt_until: now + jwt_left.saturating_sub(JWT_MARGIN.min(jwt_left / 4)),
-            renew_at: now + jwt_left / 2,
+            jwt_until: believed_until.map_or(jwt_until, |until| until.min(jwt_until)),
+            renew_at: believed.map_or(renew_at, |believed| renew_at.min(asked + believed / 2)),
             // Asking was the use, and has been counted by who was asked.
             used: AtomicU64::new(millis),
             reported: AtomicU64::new(millis),
             renewing: AtomicU64::new(0),
             // The answer's JSON is about as large as what is kept of it; the rest is the index's, measured.
-            weight: 2048 + size + size / 2,
+            weight: 2048 + size + size / 2 + held,
         });
         self.remove(index, &fingerprint);
         index.insert(fingerprint, entry.weight, millis);
@@ -431,6 +449,10 @@ impl Entry {
 
 impl Fingerprint {
     pub fn of(token: &OpaqueToken) -> Self {
+        Self(token.fingerprint())
+    }
+
+    pub fn of_presented(token: &Presented) -> Self {
         Self(token.fingerprint())
     }
 }

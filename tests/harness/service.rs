@@ -168,12 +168,12 @@ pub struct Sidecar {
 impl Sidecar {
     /// Without asking: what the next request would be answered by.
     pub fn honours(&self, token: &OpaqueToken) -> bool {
-        self.client.cached(token).is_some()
+        self.client.cached(&token.clone().into()).is_some()
     }
 
     /// `None`: nobody can tell.
     pub async fn asks(&self, token: &OpaqueToken) -> Option<bool> {
-        let answer = self.client.exchange(token, Outage::Deny).await.ok()?;
+        let answer = self.client.exchange(&token.clone().into(), Outage::Deny).await.ok()?;
         Some(matches!(answer, Exchanged::Active(_)))
     }
 

@@ -97,11 +97,11 @@ class Processes:
         self.started.append(process)
         return process
 
-    def auth_service(self):
+    def auth_service(self, *arguments):
         """`cloakroom local`, of which only the auth service is used; what its ready file says."""
         ready = self.folder / "ready.json"
         ports = ["--app-port", "0", "--auth-port", "0", "--internal-port", "0"]
-        process = self.start([os.environ.get("CLOAKROOM_BIN") or binary("cloakroom"), "local", "--ready-file", ready, *ports])
+        process = self.start([os.environ.get("CLOAKROOM_BIN") or binary("cloakroom"), "local", "--ready-file", ready, *ports, *arguments])
         end = time.monotonic() + PATIENCE
         while not ready.exists():
             if process.poll() is not None or time.monotonic() > end:

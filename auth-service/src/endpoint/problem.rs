@@ -46,6 +46,12 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<crate::foreign::Unavailable> for ApiError {
+    fn from(error: crate::foreign::Unavailable) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
 impl From<RecordError> for ApiError {
     fn from(error: RecordError) -> Self {
         match error {

@@ -39,6 +39,7 @@ pub struct Policy {
     pub token_sources: Vec<TokenSource>,
     /// The Secret with the certificate of the protected ports; absent: they speak plain HTTP.
     pub tls: Option<String>,
+    pub token_issuers: BTreeSet<String>,
     pub unauthenticated: Unauthenticated,
     pub preflight: Preflight,
     pub session: SessionTerms,
@@ -91,6 +92,7 @@ pub fn parse(policy: &crd::AuthPolicy) -> Result<Policy, Rejected> {
         trusted_proxies: trusted_proxies(&spec.trusted_proxies)?,
         token_sources: identity::token_sources(&spec.token.sources)?,
         tls: spec.tls.as_ref().map(tls).transpose()?,
+        token_issuers: identity::token_issuers(&spec.token)?,
         unauthenticated: unauthenticated(spec.unauthenticated),
         preflight: match spec.preflight {
             crd::Preflight::AsRules => Preflight::AsRules,

@@ -30,6 +30,7 @@ fn sidecar_config(policy: &Policy, settings: &Settings) -> SidecarConfig {
         origins: policy.origins.clone(),
         trusted_proxies: policy.trusted_proxies.clone(),
         token_sources: policy.token_sources.clone(),
+        token_issuers: policy.token_issuers.iter().cloned().collect(),
         unauthenticated: policy.unauthenticated,
         preflight: policy.preflight,
         writable: policy.writable.iter().cloned().collect(),
@@ -56,6 +57,7 @@ fn registration(policy: &Policy) -> PolicyRegistration {
         session: policy.session,
         jwt: JwtTerms { lifetime_seconds: policy.jwt_lifetime, claims: policy.claims.clone() },
         writable: policy.writable.clone(),
+        token_issuers: policy.token_issuers.clone(),
     };
     registration.revision = names::digest(&registration);
     registration

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cloakroom_protocol::introspection::{ActiveToken, Introspection};
-use cloakroom_protocol::token::OpaqueToken;
-use tokio::time::Instant;
+use cloakroom_protocol::presented::{Kind, Presented};
+use cloakroom_protocol::token::TokenId;
+use tokio::time::{Instant, timeout};
 
 use super::calls::{Answered, CallError};
 use super::inquiries::Told;
@@ -19,6 +20,8 @@ use crate::token_cache::{Fingerprint, Fresh, NotAdmitted, Overtaken};
 
 /// Revocations that go on for longer than this concern whoever is asked about.
 const ATTEMPTS: usize = 3;
+/// A question about another issuer's token waits this long for its turn.
+const SLOT_WITHIN: Duration = Duration::from_secs(1);
 
 pub type Outcome = Result<Exchanged, Unavailable>;
 
@@ -28,6 +31,13 @@ pub struct Flight {
     waiting: Vec<Addressee>,
     /// Those to whom its answer may be too old: without the event stream nobody would know of a revocation since.
     next: Vec<Addressee>,
+}
+
+/// Whether the token was good when it was asked about last: then it is no junk, and does not wait its turn among what may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    Yes,
+    No,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -45,25 +55,25 @@ enum Unusable {
 pub enum UnusableAnswer {
     #[error("the answer is about another token")]
     OtherToken,
-    #[error("the JWT has expired already")]
+    #[error("the JWT, or what it says, has expired already")]
     Expired,
 }
 
 impl AuthClient {
-    pub(super) async fn introspect(&self, token: &OpaqueToken, fingerprint: Fingerprint) -> Outcome {
+    pub(super) async fn introspect(&self, token: &Presented, fingerprint: Fingerprint) -> Outcome {
         let hanging = self.hanging.load(Ordering::Relaxed);
         if hanging && self.trying.swap(true, Ordering::Relaxed) {
             return Err(Unavailable);
         }
         let (asking, told) = postbox::address();
         if self.join(fingerprint, asking) {
-            self.depart(token.clone(), fingerprint);
+            self.depart(token.clone(), fingerprint, Known::No);
         }
         told.await.unwrap_or(Err(Unavailable))
     }
 
     /// Ahead of the JWT's end, in the background. Whoever comes meanwhile is served from the cache.
-    pub(super) fn renew(&self, token: OpaqueToken, fingerprint: Fingerprint) {
+    pub(super) fn renew(&self, token: Presented, fingerprint: Fingerprint) {
         let started = match lock(&self.flights).entry(fingerprint) {
             std::collections::hash_map::Entry::Occupied(_) => false,
             std::collections::hash_map::Entry::Vacant(place) => {
@@ -72,7 +82,7 @@ impl AuthClient {
             }
         };
         if started {
-            self.depart(token, fingerprint);
+            self.depart(token, fingerprint, Known::Yes);
         }
     }
 
@@ -93,9 +103,9 @@ impl AuthClient {
     }
 
     /// On the control thread. Goes on even if everyone who waits goes away: the next one will ask the same.
-    pub(super) async fn fly(self: Arc<Self>, token: OpaqueToken, fingerprint: Fingerprint) {
+    pub(super) async fn fly(self: Arc<Self>, token: Presented, fingerprint: Fingerprint, known: Known) {
         loop {
-            let outcome = self.ask_until_current(&token, fingerprint).await;
+            let outcome = self.ask_in_turn(&token, fingerprint, known).await;
             self.trying.store(false, Ordering::Relaxed);
             let Some(waiting) = self.land(&fingerprint) else { return };
             for addressee in waiting {
@@ -118,7 +128,19 @@ impl AuthClient {
         Some(std::mem::replace(&mut flight.waiting, next))
     }
 
-    async fn ask_until_current(&self, token: &OpaqueToken, fingerprint: Fingerprint) -> Outcome {
+    async fn ask_in_turn(&self, token: &Presented, fingerprint: Fingerprint, known: Known) -> Outcome {
+        let _slot = match (token, known) {
+            (Presented::Ours(_), _) | (_, Known::Yes) => None,
+            // Who waits in vain is told what everybody is told whom nobody answers.
+            (Presented::Foreign(_), Known::No) => match timeout(SLOT_WITHIN, self.foreign_questions.acquire()).await {
+                Ok(Ok(slot)) => Some(slot),
+                Ok(Err(_)) | Err(_) => return Err(Unavailable),
+            },
+        };
+        self.ask_until_current(token, fingerprint).await
+    }
+
+    async fn ask_until_current(&self, token: &Presented, fingerprint: Fingerprint) -> Outcome {
         for attempt in 1..=ATTEMPTS {
             let started = Instant::now();
             let answer = self.ask(token, fingerprint, attempt == ATTEMPTS).await;
@@ -138,13 +160,16 @@ impl AuthClient {
                     }
                 }
                 Err(error) => {
-                    if matches!(&error, Unusable::Call(call) if matches!(**call, CallError::Timeout)) {
+                    // What hangs may be the other issuer, and that is no reason to keep everybody else waiting.
+                    let ours = token.ours().is_some();
+                    if ours && matches!(&error, Unusable::Call(call) if matches!(**call, CallError::Timeout)) {
                         self.hanging.store(true, Ordering::Relaxed);
                     }
                     self.metrics.introspections.of(Answer::Failed).inc();
                     // Of a lost connection its keeper has told; once is enough.
                     let known = matches!(&error, Unusable::Call(call) if matches!(**call, CallError::NotConnected(_)));
-                    let say = if known { log::debug } else { log::warn };
+                    // And whoever sends junk of other issuers' kind must not write our log.
+                    let say = if known || !ours { log::debug } else { log::warn };
                     say("cannot introspect", &[("token", &token.id()), ("error", &error)]);
                     return Err(Unavailable);
                 }
@@ -153,11 +178,18 @@ impl AuthClient {
         Err(Unavailable)
     }
 
-    async fn ask(&self, token: &OpaqueToken, fingerprint: Fingerprint, last: bool) -> Result<Exchanged, Unusable> {
-        let Told { answered, question, asked, policy } = self.inquire(token).await?;
-        let Some(fresh) = Self::fresh(token, answered, asked)? else {
+    async fn ask(&self, token: &Presented, fingerprint: Fingerprint, last: bool) -> Result<Exchanged, Unusable> {
+        let Told { answered, question, asked, policy } = match token {
+            Presented::Ours(token) => self.inquire(token).await?,
+            Presented::Foreign(token) => self.inquire_alone(token).await?,
+        };
+        let Some(mut fresh) = Self::fresh((token.kind(), token.id()), answered, asked)? else {
             self.cache.refuse(fingerprint, Instant::now());
             return Ok(Exchanged::Inactive);
+        };
+        fresh.foreign = match token {
+            Presented::Ours(_) => None,
+            Presented::Foreign(token) => Some(token.clone()),
         };
         match self.cache.admit(fingerprint, &question, fresh, &policy.jwt, Instant::now()) {
             Ok(identity) => Ok(Exchanged::Active(identity)),
@@ -172,7 +204,7 @@ impl AuthClient {
 
     /// `None`: inactive. Times are judged by the auth service's own clock.
     pub(super) fn fresh(
-        token: &OpaqueToken,
+        (kind, id): (Kind, TokenId),
         answered: Answered<Introspection>,
         asked: Instant,
     ) -> Result<Option<Fresh>, UnusableAnswer> {
@@ -181,7 +213,7 @@ impl AuthClient {
             Introspection::Inactive(_) => return Ok(None),
             Introspection::Active(active) => *active,
         };
-        if active.id != token.id() || active.kind != token.kind() {
+        if active.id != id || active.kind != kind {
             return Err(UnusableAnswer::OtherToken);
         }
         let left = |until: u64| Duration::from_secs(until.saturating_sub(server_time));
@@ -192,6 +224,10 @@ impl AuthClient {
         if jwt_left.is_zero() {
             return Err(UnusableAnswer::Expired);
         }
-        Ok(Some(Fresh { active, asked, token_left, jwt_left, size, stream }))
+        let believed = active.believe_ms.map(Duration::from_millis);
+        if believed.is_some_and(|believed| believed.is_zero()) {
+            return Err(UnusableAnswer::Expired);
+        }
+        Ok(Some(Fresh { active, asked, token_left, jwt_left, believed, foreign: None, size, stream }))
     }
 }

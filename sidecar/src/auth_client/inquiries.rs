@@ -4,12 +4,14 @@ use std::sync::{Arc, Mutex};
 
 use cloakroom_protocol::internal_api::{IntrospectForm, IntrospectMany, MOST_TOKENS};
 use cloakroom_protocol::introspection::Introspection;
+use cloakroom_protocol::presented::{ForeignToken, Presented};
 use cloakroom_protocol::token::OpaqueToken;
 use http::StatusCode;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::calls::{Answered, CallError};
+use super::exchange::Known;
 use super::{AuthClient, lock};
 use crate::config::Policy;
 use crate::token_cache::{Fingerprint, Question};
@@ -20,7 +22,7 @@ const UNDERWAY: usize = 2;
 #[derive(Default)]
 pub struct Inquiries {
     /// Flights that workers have asked for. One wake-up is enough for all that are in the list.
-    departing: Mutex<Vec<(OpaqueToken, Fingerprint)>>,
+    departing: Mutex<Vec<(Presented, Fingerprint, Known)>>,
     waiting: Mutex<Vec<Inquiry>>,
     came: Notify,
 }
@@ -65,8 +67,8 @@ impl Inquiry {
 
 impl AuthClient {
     /// From any thread.
-    pub(super) fn depart(&self, token: OpaqueToken, fingerprint: Fingerprint) {
-        lock(&self.inquiries.departing).push((token, fingerprint));
+    pub(super) fn depart(&self, token: Presented, fingerprint: Fingerprint, known: Known) {
+        lock(&self.inquiries.departing).push((token, fingerprint, known));
         self.inquiries.came.notify_one();
     }
 
@@ -77,13 +79,24 @@ impl AuthClient {
         told.await.unwrap_or_else(|_| Err(Arc::new(CallError::NotConnected("shutting down".into()))))
     }
 
+    /// About another issuer's token: who has to ask that issuer first keeps nobody else waiting.
+    pub(super) async fn inquire_alone(&self, token: &ForeignToken) -> Result<Told, Arc<CallError>> {
+        let policy = self.policy.load_full().ok_or_else(no_config)?;
+        // Before the answer is under way, so that whatever happens from here on is held against it.
+        let (question, asked) = (self.cache.question(), Instant::now());
+        let (token, name) = (token.expose().to_owned(), policy.policy.to_string());
+        let form = IntrospectForm { token, policy: name, idle_for: None };
+        let answered = self.calls.introspect(&policy, &form, question.stream()).await?;
+        Ok(Told { answered, question, asked, policy })
+    }
+
     /// Runs for as long as the process does.
     pub(super) async fn put_inquiries(self: Arc<Self>) {
         let places = Arc::new(Semaphore::new(UNDERWAY));
         loop {
             self.inquiries.came.notified().await;
-            for (token, fingerprint) in std::mem::take(&mut *lock(&self.inquiries.departing)) {
-                tokio::spawn(Arc::clone(&self).fly(token, fingerprint));
+            for (token, fingerprint, known) in std::mem::take(&mut *lock(&self.inquiries.departing)) {
+                tokio::spawn(Arc::clone(&self).fly(token, fingerprint, known));
             }
             // They are about to put their questions in the list.
             tokio::task::yield_now().await;
@@ -104,7 +117,7 @@ impl AuthClient {
 
     async fn put(self: &Arc<Self>, mut batch: Vec<Inquiry>) {
         let Some(policy) = self.policy.load_full() else {
-            let none = Arc::new(CallError::NotConnected("no config".into()));
+            let none = no_config();
             return batch.into_iter().for_each(|inquiry| drop(inquiry.tell.send(Err(none.clone()))));
         };
         // Before the answer is under way, so that whatever happens from here on is held against it.
@@ -163,4 +176,8 @@ impl AuthClient {
         }
         error
     }
+}
+
+fn no_config() -> Arc<CallError> {
+    Arc::new(CallError::NotConnected("no config".into()))
 }

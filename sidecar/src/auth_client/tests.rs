@@ -1,6 +1,7 @@
 //! Against a fake auth service, on real sockets and a clock that stands still until a test moves it.
 
 mod exchange;
+mod foreign;
 mod inquiries;
 mod interest;
 mod outage;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use cloakroom_protocol::events::{Event, Heartbeat, Revoked};
 use cloakroom_protocol::internal_api;
 use cloakroom_protocol::revocation::RevokeScope;
-use cloakroom_protocol::token::TokenKind;
+use cloakroom_protocol::token::{OpaqueToken, TokenKind};
 use http::StatusCode;
 use rand::SeedableRng as _;
 use serde_json::json;
@@ -32,7 +33,7 @@ struct Fixture {
     fake: FakeAuth,
     client: Arc<AuthClient>,
     policy: Arc<CurrentPolicy>,
-    token: OpaqueToken,
+    token: Presented,
     beats: u64,
     _still: Still,
 }
@@ -86,14 +87,14 @@ impl Fixture {
         self.client.policy_changed(before.as_deref(), &next);
     }
 
-    fn knows(&self, token: &OpaqueToken, sub: &str) {
+    fn knows(&self, token: &Presented, sub: &str) {
         let mut answer = active(token, sub);
         let now = clock::unix_now().as_secs();
         (answer.exp, answer.jwt_exp) = (now + 3600, now + 60);
         self.fake.with(|told| told.active.insert(token.expose().to_owned(), answer));
     }
 
-    fn forgets(&self, token: &OpaqueToken) {
+    fn forgets(&self, token: &Presented) {
         self.fake.with(|told| told.active.remove(token.expose()));
     }
 
@@ -141,8 +142,8 @@ impl Fixture {
     }
 }
 
-fn token(seed: u64) -> OpaqueToken {
-    OpaqueToken::generate(TokenKind::Session, &mut StdRng::seed_from_u64(seed))
+fn token(seed: u64) -> Presented {
+    OpaqueToken::generate(TokenKind::Session, &mut StdRng::seed_from_u64(seed)).into()
 }
 
 fn is_active(result: &Result<Exchanged, Unavailable>) -> bool {

@@ -30,6 +30,9 @@ impl AuthClient {
         loop {
             let now = ticks.tick().await;
             self.cache.sweep(now);
+            for (fingerprint, token) in self.cache.due(now) {
+                self.renew(token.into(), fingerprint);
+            }
             self.publish();
             self.declare_interest().await;
             if self.lease.is_live(now) {

@@ -1,7 +1,7 @@
 //! Signing out: asked for by a page of the same origin, confirmed only once the session is out of reach.
 
+use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::revocation::RevokeScope;
-use cloakroom_protocol::token::OpaqueToken;
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
@@ -19,7 +19,7 @@ pub async fn answer(
     control: &Control,
     policy: &Policy,
     head: &RequestHead,
-    token: Option<&OpaqueToken>,
+    token: Option<&Presented>,
 ) -> LocalResponse {
     if head.method != Method::POST {
         return ask();
@@ -34,7 +34,10 @@ pub async fn answer(
     if token.is_none() && policy.session_cookie().is_some_and(|name| cookies::has_token(name, &head.headers)) {
         return problem(StatusCode::BAD_REQUEST, "More than one token");
     }
-    if let Some(token) = token
+    if let Some(Presented::Foreign(_)) = token {
+        return problem(StatusCode::CONFLICT, "This token is another issuer's, and only that issuer can end it");
+    }
+    if let Some(Presented::Ours(token)) = token
         && let Err(Unavailable) = control.client().sign_out(token, scope).await
     {
         return still_signed_in(head);

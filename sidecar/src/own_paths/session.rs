@@ -1,6 +1,6 @@
 //! What a page may know about its own session: never the token, never the JWT.
 
-use cloakroom_protocol::token::OpaqueToken;
+use cloakroom_protocol::presented::Presented;
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ pub async fn answer(
     control: &Control,
     policy: &Policy,
     head: &RequestHead,
-    token: Option<&OpaqueToken>,
+    token: Option<&Presented>,
 ) -> LocalResponse {
     if !is_same_origin(head, policy) {
         return problem(StatusCode::FORBIDDEN, "Only a page of this site may ask");

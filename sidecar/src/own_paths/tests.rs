@@ -1,5 +1,6 @@
 use cloakroom_protocol::internal_api;
 use cloakroom_protocol::revocation::{RevokeRequest, RevokeScope};
+use cloakroom_protocol::token::OpaqueToken;
 use http::header::{CACHE_CONTROL, LOCATION, RETRY_AFTER};
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ async fn ask(
     headers: &[(&str, &str)],
     token: Option<&OpaqueToken>,
 ) -> LocalResponse {
-    answer(&f.control, &head(method, path, headers), 8080, token.cloned()).await
+    answer(&f.control, &head(method, path, headers), 8080, token.cloned().map(Presented::from)).await
 }
 
 fn value(response: &LocalResponse) -> Value {
@@ -201,4 +202,20 @@ async fn programs_learn_which_scopes_the_rules_ask_for() {
     .await;
     let metadata = value(&ask(&f, "GET", RESOURCE_METADATA_PATH, &[], None).await);
     assert_eq!(metadata["scopes_supported"], json!(["admin", "read", "write"]));
+}
+
+#[tokio::test]
+async fn another_issuers_token_is_not_said_to_have_ended() {
+    let f = Fixture::new().await;
+    let token = cloakroom_protocol::presented::ForeignToken::parse(b"opaque-token-of-another-issuer").unwrap();
+    let post = head("POST", "/.cloakroom/logout", &[("sec-fetch-site", "same-origin")]);
+    let response = answer(&f.control, &post, 8080, Some(token.clone().into())).await;
+    assert_eq!((response.status, cookies(&response)), (StatusCode::CONFLICT, vec![]));
+    assert!(revoked(&f).is_empty());
+    let mut active = crate::identity::tests::active(&token.clone().into(), "sso:ann");
+    active.believe_ms = Some(10_000);
+    f.fake.with(|told| told.active.insert(token.expose().to_owned(), active));
+    let get = head("GET", "/.cloakroom/session", &[]);
+    let session = value(&answer(&f.control, &get, 8080, Some(token.into())).await);
+    assert_eq!((&session["active"], &session["sub"]), (&json!(true), &json!("sso:ann")));
 }

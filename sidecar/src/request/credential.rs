@@ -1,5 +1,6 @@
 //! The one token of a request, from the policy's sources; what carries it is not forwarded.
 
+use cloakroom_protocol::presented::{ForeignToken, Presented};
 use cloakroom_protocol::token::{InvalidToken, OpaqueToken, TokenKind};
 
 use super::cleanse::Cleansed;
@@ -8,7 +9,7 @@ use crate::config::TokenSource;
 /// A token, and whether a browser adds it by itself.
 #[derive(Debug)]
 pub struct Credential {
-    pub token: OpaqueToken,
+    pub token: Presented,
     /// Came by cookie and by nothing else, so that another site's page may have caused the request.
     pub ambient: bool,
 }
@@ -22,9 +23,15 @@ pub enum CredentialError {
     Malformed(#[from] InvalidToken),
 }
 
-pub fn find(cleansed: &Cleansed<'_>, sources: &[TokenSource]) -> Result<Option<Credential>, CredentialError> {
+/// With `foreign`, what is not ours may be another issuer's, if it came by header alone: a cookie travels by itself, and only what our own
+/// sign-in has put there may count for that.
+pub fn find(
+    cleansed: &Cleansed<'_>,
+    sources: &[TokenSource],
+    foreign: bool,
+) -> Result<Option<Credential>, CredentialError> {
     let mut found: Option<&[u8]> = None;
-    let mut ambient = true;
+    let (mut ambient, mut by_cookie) = (true, false);
     for source in sources {
         let value = match source {
             TokenSource::Cookie(name) => from_cookies(cleansed, name)?,
@@ -34,16 +41,22 @@ pub fn find(cleansed: &Cleansed<'_>, sources: &[TokenSource]) -> Result<Option<C
         if found.is_some_and(|first| first != value) {
             return Err(CredentialError::Ambiguous);
         }
-        ambient &= matches!(source, TokenSource::Cookie(_));
+        let cookie = matches!(source, TokenSource::Cookie(_));
+        (ambient, by_cookie) = (ambient && cookie, by_cookie || cookie);
         found = Some(value);
     }
     let Some(value) = found else { return Ok(None) };
-    let token = OpaqueToken::parse(value)?;
+    let token = match OpaqueToken::parse(value) {
+        Err(InvalidToken) if foreign && !by_cookie => {
+            return Ok(Some(Credential { token: ForeignToken::parse(value)?.into(), ambient }));
+        }
+        ours => ours?,
+    };
     // A refresh token is for the auth service's eyes only.
     if token.kind() == TokenKind::Refresh {
         return Err(CredentialError::Malformed(InvalidToken));
     }
-    Ok(Some(Credential { token, ambient }))
+    Ok(Some(Credential { token: token.into(), ambient }))
 }
 
 fn from_header<'h>(
@@ -158,6 +171,10 @@ mod tests {
     }
 
     fn take(fields: &[(&str, String)]) -> Result<Option<Credential>, CredentialError> {
+        take_with(fields, false)
+    }
+
+    fn take_with(fields: &[(&str, String)], foreign: bool) -> Result<Option<Credential>, CredentialError> {
         let fields: Vec<_> = fields.iter().map(|(name, value)| Field { name, value: value.as_bytes() }).collect();
         let head = Head {
             method: "GET",
@@ -169,7 +186,7 @@ mod tests {
             upgrade: false,
         };
         let reserved = Reserved::new([].into_iter(), false);
-        find(&cleanse(&head, &reserved, IpAddr::V4(Ipv4Addr::LOCALHOST), &[]).unwrap(), &sources())
+        find(&cleanse(&head, &reserved, IpAddr::V4(Ipv4Addr::LOCALHOST), &[]).unwrap(), &sources(), foreign)
     }
 
     fn taken(fields: &[(&str, String)]) -> Option<(String, bool)> {
@@ -219,6 +236,38 @@ mod tests {
                 CredentialError::Malformed(InvalidToken),
                 "{value}"
             );
+        }
+    }
+
+    #[test]
+    fn another_issuers_token_is_taken_from_headers_where_the_policy_says_so() {
+        let jwt = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl".to_owned();
+        for header in [("Authorization", format!("Bearer {jwt}")), ("X-Api-Key", jwt.clone())] {
+            let taken = take_with(std::slice::from_ref(&header), true).unwrap().unwrap();
+            assert!(!taken.ambient && matches!(&taken.token, Presented::Foreign(found) if found.expose() == jwt));
+            assert_eq!(take(&[header]).unwrap_err(), InvalidToken.into(), "not everywhere");
+        }
+        let ours = take_with(&[("Authorization", format!("Bearer {}", token(1)))], true).unwrap().unwrap();
+        assert!(ours.token.ours().is_some());
+    }
+
+    #[test]
+    fn a_cookie_never_carries_another_issuers_token_even_beside_a_header() {
+        let jwt = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl".to_owned();
+        let cookie = ("Cookie", format!("__Host-cloakroom={jwt}"));
+        let header = ("Authorization", format!("Bearer {jwt}"));
+        for fields in [vec![cookie.clone()], vec![cookie, header]] {
+            assert_eq!(take_with(&fields, true).unwrap_err(), InvalidToken.into(), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn what_looks_like_ours_or_like_no_token_at_all_is_never_sent_to_another_issuer() {
+        let refresh = OpaqueToken::generate(TokenKind::Refresh, &mut StdRng::seed_from_u64(1)).expose().to_owned();
+        let broken = token(1).replace(|c: char| c.is_ascii_digit(), "x");
+        for value in [broken, refresh, token(1)[..70].to_owned(), "short".into(), "a b".repeat(9), "x".repeat(9000)] {
+            let header = [("Authorization", format!("Bearer {value}"))];
+            assert_eq!(take_with(&header, true).unwrap_err(), InvalidToken.into(), "{value}");
         }
     }
 

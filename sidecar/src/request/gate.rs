@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::sidecar_config::Outage;
-use cloakroom_protocol::token::OpaqueToken;
 
 use super::decide::Refusal;
 use super::forward::{self, Framing, Outside, Peer};
@@ -33,8 +33,8 @@ pub struct Gate<'g> {
 /// What is to be done next.
 pub enum Step {
     Forward(Forwarding),
-    Ask(OpaqueToken, Outage),
-    Own(Box<RequestHead>, Option<OpaqueToken>, Reading),
+    Ask(Presented, Outage),
+    Own(Box<RequestHead>, Option<Presented>, Reading),
     Refuse(Box<Refused>),
 }
 
@@ -57,7 +57,7 @@ pub struct Forwarding {
     pub upgrade: bool,
     pub manner: Manner,
     pub identity: Option<Arc<Identity>>,
-    pub token: Option<OpaqueToken>,
+    pub token: Option<Presented>,
     route: usize,
     /// RFC 9110 §9.2.2
     pub idempotent: bool,
@@ -277,6 +277,7 @@ impl Forwarding {
             // Signing out where nobody is signed in is done already.
             return if wishes.session.is_some() { Err(HandBackError::NoSession) } else { Ok(()) };
         };
+        let token = token.ours().ok_or(HandBackError::Foreign)?;
         if let Some(patch) = wishes.session {
             worker.runtime.authority.commit_session(token, identity, patch).await?;
         }

@@ -28,6 +28,8 @@ pub enum HandBackError {
     NotUnderstood(&'static str),
     #[error("the app writes to a session, but this request has none")]
     NoSession,
+    #[error("the app writes to or ends a session, but the token is another issuer's")]
+    Foreign,
     #[error("the session was not written: {0}")]
     Commit(#[from] CommitError),
     #[error("the session was not ended: {0}")]

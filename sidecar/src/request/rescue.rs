@@ -160,6 +160,10 @@ fn face(failure: &Failure) -> Face {
             HandBackError::NotUnderstood(_) | HandBackError::Commit(CommitError::NotWritable) => {
                 plain(StatusCode::BAD_GATEWAY, 13, "The application's answer could not be handed on")
             }
+            // Whoever is told to be signed out must be, and of another issuer's token we cannot see to that.
+            HandBackError::Foreign => {
+                plain(StatusCode::CONFLICT, 9, "You signed in elsewhere: there is no session here to save to or to end")
+            }
             HandBackError::NoSession | HandBackError::Commit(CommitError::Conflict | CommitError::Gone) => {
                 plain(StatusCode::CONFLICT, 10, "Your session changed meanwhile; nothing was saved. Try again")
             }

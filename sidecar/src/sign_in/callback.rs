@@ -1,5 +1,6 @@
 //! Back from the auth service: code and verifier become a session.
 
+use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::sign_in::{CodeExchange, SignedIn};
 use cloakroom_protocol::token::{OpaqueToken, TokenKind};
 use http::header::RETRY_AFTER;
@@ -49,7 +50,7 @@ pub async fn callback(
     control: &Control,
     policy: &Policy,
     head: &RequestHead,
-    token: Option<&OpaqueToken>,
+    token: Option<&Presented>,
 ) -> LocalResponse {
     let returned = parse(head.query.as_deref().unwrap_or_default());
     let state = returned.as_ref().and_then(|returned| returned.state.clone()).unwrap_or_default();

@@ -42,7 +42,7 @@ async fn begin(f: &Fixture, path: &str) -> (String, String) {
 
 async fn call_back(f: &Fixture, query: &str, cookie: &str, token: Option<OpaqueToken>) -> LocalResponse {
     let head = head("GET", &format!("/.cloakroom/callback?{query}"), &[("cookie", cookie)]);
-    own_paths::answer(&f.control, &head, 8080, token).await
+    own_paths::answer(&f.control, &head, 8080, token.map(Into::into)).await
 }
 
 const ISS: &str = "iss=https%3A%2F%2Fauth.example.com";

@@ -66,7 +66,7 @@ fn auth_service() -> (tokio::runtime::Runtime, FakeAuth, OpaqueToken) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let fake = runtime.block_on(FakeAuth::start());
     let token = OpaqueToken::generate(TokenKind::Access, &mut StdRng::seed_from_u64(3));
-    fake.with(|told| told.active.insert(token.expose().to_owned(), active(&token, "ann")));
+    fake.with(|told| told.active.insert(token.expose().to_owned(), active(&token.clone().into(), "ann")));
     (runtime, fake, token)
 }
 

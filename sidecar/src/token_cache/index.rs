@@ -2,20 +2,25 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cloakroom_protocol::events::Revoked;
 use cloakroom_protocol::interest::Key;
-use cloakroom_protocol::introspection::ActiveToken;
+use cloakroom_protocol::presented::ForeignToken;
 use cloakroom_protocol::token::TokenId;
 use tokio::time::Instant;
 
 use super::coverage::{Coverage, Declaration};
 use super::recent::Recent;
-use super::{Bounds, Fingerprint};
+use super::{Bounds, Fingerprint, Fresh};
 use crate::open_streams::Life;
 
 /// Uses of evicted entries that wait for the next report.
 const UNREPORTED: usize = 4096;
+/// What is open outlives another issuer's last word by this at most: as long as it outlives the lease, for the same reason.
+const UNASKED_GRACE: Duration = Duration::from_secs(60);
+/// A question about it that failed is tried again after this.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 pub struct Index {
     bounds: Bounds,
@@ -40,7 +45,16 @@ struct Record {
     sub: String,
     client_id: String,
     until: Instant,
+    hearsay: Option<Hearsay>,
     cached: bool,
+}
+
+/// Another issuer's word: no event tells of its end, so it must be asked for again.
+struct Hearsay {
+    token: ForeignToken,
+    again: Instant,
+    /// Without an answer until then, what is open ends.
+    lapses: Instant,
 }
 
 impl Index {
@@ -61,11 +75,17 @@ impl Index {
     }
 
     /// The token's life: the one it has, if it still lives.
-    pub fn life(&mut self, fingerprint: Fingerprint, active: &ActiveToken, until: Instant) -> Arc<Life> {
+    pub fn life(&mut self, fingerprint: Fingerprint, fresh: &Fresh, now: Instant) -> Arc<Life> {
+        let Fresh { active, .. } = fresh;
+        let until = now + fresh.token_left;
+        let hearsay = fresh.foreign.clone().zip(fresh.believed).map(|(token, believed)| {
+            let again = fresh.asked + believed;
+            Hearsay { token, again, lapses: again + UNASKED_GRACE }
+        });
         if let Some(record) = self.records.get_mut(&fingerprint)
             && !record.life.is_over()
         {
-            record.until = until;
+            (record.until, record.hearsay) = (until, hearsay);
             return record.life.clone();
         }
         self.forget(&fingerprint);
@@ -83,6 +103,7 @@ impl Index {
                 sub: active.sub.clone(),
                 client_id: active.client_id.clone(),
                 until,
+                hearsay,
                 cached: false,
             },
         );
@@ -123,7 +144,30 @@ impl Index {
     }
 
     pub fn expired(&self, now: Instant) -> Vec<Fingerprint> {
-        self.records.iter().filter(|(_, record)| record.until <= now).map(|(found, _)| *found).collect()
+        let over = |record: &Record| record.until <= now || record.hearsay.as_ref().is_some_and(|h| h.lapses <= now);
+        self.records.iter().filter(|(_, record)| over(record)).map(|(found, _)| *found).collect()
+    }
+
+    /// Cached answers that hold no longer, though their tokens may still be good.
+    pub fn no_longer_believed(&self, now: Instant) -> Vec<Fingerprint> {
+        let stale = |record: &Record| record.cached && record.hearsay.as_ref().is_some_and(|h| h.again <= now);
+        self.records.iter().filter(|(_, record)| stale(record)).map(|(found, _)| *found).collect()
+    }
+
+    /// Those that nothing but what is open still holds.
+    pub fn due(&mut self, now: Instant) -> Vec<(Fingerprint, ForeignToken)> {
+        let mut due = Vec::new();
+        for (fingerprint, record) in &mut self.records {
+            let open = Arc::strong_count(&record.life) > 1;
+            if let Some(hearsay) = &mut record.hearsay
+                && open
+                && hearsay.again <= now
+            {
+                hearsay.again = now + ASK_AGAIN;
+                due.push((*fingerprint, hearsay.token.clone()));
+            }
+        }
+        due
     }
 
     /// Takes the token off the lists; what to do about its life is up to the caller.

@@ -29,7 +29,16 @@ impl Fixture {
 
     fn fresh(&self, token: &OpaqueToken, sub: &str) -> Fresh {
         let (token_left, jwt_left) = (SECOND * 3600, SECOND * 60);
-        Fresh { active: active(token, sub), asked: self.now, token_left, jwt_left, size: 1000, stream: None }
+        Fresh {
+            active: active(&token.clone().into(), sub),
+            asked: self.now,
+            token_left,
+            jwt_left,
+            believed: None,
+            foreign: None,
+            size: 1000,
+            stream: None,
+        }
     }
 
     fn admit(&self, token: &OpaqueToken, sub: &str) -> Arc<Identity> {
@@ -38,6 +47,10 @@ impl Fixture {
 
     fn try_admit(&self, token: &OpaqueToken, began: &Question, fresh: Fresh) -> Result<Arc<Identity>, NotAdmitted> {
         self.cache.admit(Fingerprint::of(token), began, fresh, &header(), self.now)
+    }
+
+    fn try_admit_as(&self, fingerprint: Fingerprint, fresh: Fresh) -> Arc<Identity> {
+        self.cache.admit(fingerprint, &self.cache.question(), fresh, &header(), self.now).unwrap()
     }
 
     fn has(&self, token: &OpaqueToken) -> bool {
@@ -335,4 +348,71 @@ fn only_sessions_have_a_use_to_report() {
     f.now += SECOND * 7;
     assert!(f.has(&key));
     assert!(f.cache.take_usage(f.now).is_empty());
+}
+
+impl Fixture {
+    fn foreign(&self, believed: Duration) -> (ForeignToken, Fresh) {
+        let token = ForeignToken::parse(b"opaque-token-of-another-issuer").unwrap();
+        let active = active(&token.clone().into(), "sso:ann");
+        let (token_left, jwt_left) = (SECOND * 3600, SECOND * 60);
+        let believed = Some(believed);
+        let foreign = Some(token.clone());
+        (token, Fresh { active, asked: self.now, token_left, jwt_left, believed, foreign, size: 1000, stream: None })
+    }
+}
+
+#[test]
+fn another_issuers_word_is_renewed_halfway_and_holds_no_longer_than_it_is_believed() {
+    let mut f = Fixture::new();
+    let (token, fresh) = f.foreign(SECOND * 10);
+    let fingerprint = Fingerprint::of_presented(&token.into());
+    f.try_admit_as(fingerprint, fresh);
+    f.now += SECOND * 4;
+    assert!(!f.cache.get(&fingerprint, f.now).unwrap().renew);
+    f.now += SECOND;
+    assert!(f.cache.get(&fingerprint, f.now).unwrap().renew, "ahead of its end");
+    f.now += Duration::from_millis(4_999);
+    assert!(f.cache.get(&fingerprint, f.now).is_some());
+    f.now += Duration::from_millis(1);
+    assert!(f.cache.get(&fingerprint, f.now).is_none());
+    assert!(f.cache.get_unrenewed(&fingerprint, f.now).is_none(), "not even for the outage contract");
+}
+
+#[test]
+fn what_is_open_with_another_issuers_token_is_asked_about_again_until_it_closes() {
+    let mut f = Fixture::new();
+    let (token, fresh) = f.foreign(SECOND * 10);
+    let fingerprint = Fingerprint::of_presented(&token.clone().into());
+    let open = f.try_admit_as(fingerprint, fresh);
+    f.now += SECOND * 9;
+    f.cache.sweep(f.now);
+    assert!(f.cache.due(f.now).is_empty());
+    f.now += SECOND;
+    assert!(f.cache.due(f.now) == [(fingerprint, token)]);
+    assert!(f.cache.due(f.now).is_empty(), "somebody asks already");
+    let (token, fresh) = f.foreign(SECOND * 10);
+    let again = f.try_admit_as(fingerprint, fresh);
+    assert!(Arc::ptr_eq(&open.life, &again.life) && !open.life.is_over());
+    drop((open, again));
+    f.now += SECOND * 10;
+    assert!(f.cache.due(f.now).is_empty(), "nobody has anything open with {token:?}");
+    f.cache.sweep(f.now);
+    assert_eq!((f.cache.size().0, lock(&f.cache.index).known()), (0, 0));
+}
+
+#[test]
+fn what_is_open_ends_when_nobody_can_be_asked_for_a_minute() {
+    let mut f = Fixture::new();
+    let (_, fresh) = f.foreign(SECOND * 10);
+    let open = f.try_admit_as(Fingerprint([1; 32]), fresh);
+    f.now += SECOND * 10;
+    for _ in 0..59 {
+        f.now += SECOND;
+        f.cache.due(f.now);
+        f.cache.sweep(f.now);
+    }
+    assert!(!open.life.is_over());
+    f.now += SECOND;
+    f.cache.sweep(f.now);
+    assert!(open.life.is_over());
 }

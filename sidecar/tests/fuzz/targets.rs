@@ -61,9 +61,12 @@ fn head(bytes: &[u8]) {
 /// What is found stood in the request, and is no other's.
 fn find_credential(bytes: &[u8]) {
     cleansed(bytes, |cleansed| {
-        if let Ok(Some(found)) = credential::find(cleansed, &POLICY.token_sources) {
-            let token = found.token.expose().as_bytes();
-            assert!(bytes.windows(token.len()).any(|window| window == token), "made up");
+        for foreign in [false, true] {
+            if let Ok(Some(found)) = credential::find(cleansed, &POLICY.token_sources, foreign) {
+                let token = found.token.expose().as_bytes();
+                assert!(bytes.windows(token.len()).any(|window| window == token), "made up");
+                assert!(found.token.ours().is_some() || (foreign && !found.ambient), "by cookie, or uncalled for");
+            }
         }
     });
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use cloakroom_protocol::presented::{ForeignToken, Presented};
 use cloakroom_protocol::revocation::RevokeScope;
 use cloakroom_protocol::sidecar_config::Outage;
 use cloakroom_protocol::token::{OpaqueToken, TokenKind};
@@ -150,12 +151,17 @@ fn make_token(kind: TokenKind, seed: u64) -> String {
     OpaqueToken::generate(kind, &mut StdRng::seed_from_u64(seed)).expose().to_owned()
 }
 
+/// Of another issuer.
+pub(crate) const FOREIGN: &str = "opaque-token-of-another-issuer";
+
 pub(crate) fn get(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: shop.example.com\r\nAuthorization: Bearer {}\r\n{headers}\r\n", token())
 }
 
 pub(crate) struct FakeAuthority {
     identities: HashMap<String, Arc<Identity>>,
+    /// Tokens that were asked about.
+    pub(crate) asked: Mutex<Vec<String>>,
     pub(crate) down: AtomicBool,
     pub(crate) commit: Mutex<Result<(), CommitError>>,
     pub(crate) committed: Mutex<Vec<Value>>,
@@ -175,8 +181,19 @@ impl FakeAuthority {
             let identity = Identity::new(serde_json::from_value(active).unwrap(), &policy.jwt, Arc::default()).unwrap();
             (token.to_owned(), Arc::new(identity))
         };
+        let foreign = ForeignToken::parse(FOREIGN.as_bytes()).unwrap();
+        let active = json!({
+            "active": true, "kind": "foreign", "id": foreign.id(), "sub": "sso:ann", "client_id": "sso:web", "exp": 4_000_000_000_u64,
+            "iat": 1, "jwt": JWT, "jwt_exp": 4_000_000_000_u64, "believe_ms": 10_000,
+        });
+        let foreign = Identity::new(serde_json::from_value(active).unwrap(), &policy.jwt, Arc::default()).unwrap();
         Self {
-            identities: HashMap::from([identity(&token(), json!([])), identity(&admin_token(), json!(["admin"]))]),
+            identities: HashMap::from([
+                identity(&token(), json!([])),
+                identity(&admin_token(), json!(["admin"])),
+                (FOREIGN.to_owned(), Arc::new(foreign)),
+            ]),
+            asked: Mutex::default(),
             down: AtomicBool::new(false),
             commit: Mutex::new(Ok(())),
             committed: Mutex::default(),
@@ -192,12 +209,13 @@ impl FakeAuthority {
 }
 
 impl Authority for FakeAuthority {
-    fn cached(&self, token: &OpaqueToken) -> Option<Arc<Identity>> {
+    fn cached(&self, token: &Presented) -> Option<Arc<Identity>> {
         // The admin's is never cached, so that both ways are taken.
+        self.asked.lock().unwrap().push(token.expose().to_owned());
         self.identities.get(token.expose()).filter(|_| token.expose() != admin_token()).cloned()
     }
 
-    fn exchange<'a>(&'a self, token: &'a OpaqueToken, _: Outage) -> Answer<'a, Result<Exchanged, Unavailable>> {
+    fn exchange<'a>(&'a self, token: &'a Presented, _: Outage) -> Answer<'a, Result<Exchanged, Unavailable>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
             if self.down.load(Ordering::SeqCst) {
@@ -245,7 +263,7 @@ impl Authority for FakeAuthority {
         })
     }
 
-    fn own_path<'a>(&'a self, head: &'a RequestHead, _: u16, _: Option<OpaqueToken>) -> Answer<'a, LocalResponse> {
+    fn own_path<'a>(&'a self, head: &'a RequestHead, _: u16, _: Option<Presented>) -> Answer<'a, LocalResponse> {
         Box::pin(async move {
             self.own.lock().unwrap().push(head.path.clone());
             LocalResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from_static(b"own") }

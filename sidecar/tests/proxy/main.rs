@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod foreign;
 mod forwarding;
 #[cfg(test)]
 mod hand_back;

@@ -4,6 +4,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cloakroom_protocol::internal_api::{IntrospectMany, MOST_TOKENS};
 use cloakroom_protocol::introspection::{ActiveToken, Introspection, Line, True};
+use cloakroom_protocol::presented::ForeignToken;
+use cloakroom_protocol::registration::PolicyRegistration;
 use cloakroom_protocol::token::{OpaqueToken, TokenKind};
 use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
@@ -111,8 +113,16 @@ async fn answer(app: &Shared, caller: &Caller, form: &Form, coverage: &Coverage<
         None if matches!(caller, Caller::Admin(_)) => None,
         None => return Err(ApiError::BadRequest("policy: missing".to_owned())),
     };
-    // Junk costs no IO.
-    let Ok(token) = OpaqueToken::parse(form.token.as_bytes()) else { return Ok(Answer::Inactive) };
+    // Junk costs no IO, unless a policy takes what may be junk.
+    let Ok(token) = OpaqueToken::parse(form.token.as_bytes()) else {
+        let token = ForeignToken::parse(form.token.as_bytes());
+        return match (token, &policy) {
+            (Ok(token), Some(policy)) if !policy.token_issuers.is_empty() => {
+                foreign(app, &token, policy, coverage).await
+            }
+            _ => Ok(Answer::Inactive),
+        };
+    };
     let now = app.now();
     let asker = policy.as_ref().map_or(Asker::Anyone(&app.registry), |policy| Asker::Policy(policy));
     let mut attempts = 1..=ATTEMPTS;
@@ -137,13 +147,29 @@ async fn answer(app: &Shared, caller: &Caller, form: &Form, coverage: &Coverage<
     Ok(Answer::Active(Box::new(active), covered))
 }
 
+/// Of another issuer's token. There is no record of it, so nothing can change here but by words about its subject or client.
+async fn foreign(
+    app: &Shared,
+    token: &ForeignToken,
+    policy: &PolicyRegistration,
+    coverage: &Coverage<'_>,
+) -> Result<Answer, ApiError> {
+    let mut attempts = 1..=ATTEMPTS;
+    let (word, covered) = loop {
+        let began = coverage.begin();
+        let Some(word) = app.foreign.identify(token, policy, &app.metrics).await? else { return Ok(Answer::Inactive) };
+        match coverage.cover(began, &word.identity) {
+            Covered::Overtaken if attempts.next().is_some() => {}
+            covered => break (word, covered),
+        }
+    };
+    let mut active = active(app, word.identity, policy, app.now())?;
+    active.believe_ms = word.believe_ms;
+    Ok(Answer::Active(Box::new(active), covered))
+}
+
 /// Facts and JWT for a sidecar.
-pub fn active(
-    app: &App,
-    identity: Identity,
-    policy: &cloakroom_protocol::registration::PolicyRegistration,
-    now: u64,
-) -> Result<ActiveToken, ApiError> {
+pub fn active(app: &App, identity: Identity, policy: &PolicyRegistration, now: u64) -> Result<ActiveToken, ApiError> {
     let jti = app.random.reference();
     let minted = mint(
         &app.ring,
@@ -178,6 +204,7 @@ pub fn active(
         session: identity.session,
         jwt: minted.jwt,
         jwt_exp: minted.exp,
+        believe_ms: None,
     })
 }
 

@@ -21,6 +21,10 @@ pub async fn put(
     if body.policy != policy {
         return Err(ApiError::BadRequest("body and path name different policies".to_owned()));
     }
+    if let Err(sentence) = app.foreign.judge(&body) {
+        crate::audit::record("policy.refused", caller.name(), &policy, &sentence);
+        return Err(ApiError::Unprocessable(sentence));
+    }
     let answer = Registered { policy: policy.clone(), revision: body.revision.clone() };
     match app.registry.put(app.store(), body).await {
         Ok(changed) => {

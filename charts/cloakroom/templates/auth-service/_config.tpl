@@ -122,6 +122,21 @@ providers:
     {{- end }}
   {{- end }}
 {{- end }}
+{{- with .Values.authService.tokenIssuers }}
+token_issuers:
+  {{- range . }}
+  {{- $issuer := deepCopy . }}
+  {{- $folder := printf "/etc/cloakroom/token-issuer-%s" .id }}
+  {{- with $issuer.jwks }}
+  {{- if .caSecret }}{{ $_ := set . "ca_file" (printf "%s-jwks-ca/ca.crt" $folder) }}{{ $_ := unset . "caSecret" }}{{ end }}
+  {{- end }}
+  {{- with $issuer.introspection }}
+  {{- if .caSecret }}{{ $_ := set . "ca_file" (printf "%s-ca/ca.crt" $folder) }}{{ $_ := unset . "caSecret" }}{{ end }}
+  {{- $_ := set . "client_secret_file" (printf "%s-client/secret" $folder) }}{{ $_ := unset . "clientSecret" }}
+  {{- end }}
+  - {{- toYaml $issuer | nindent 4 }}
+  {{- end }}
+{{- end }}
 {{- with .Values.authService.trustedProxies }}
 trusted_proxies:
   {{- toYaml . | nindent 2 }}

@@ -1,6 +1,6 @@
 //! The headers and cookies that carry identity: clients' tokens in, the JWT and its claims on to the app.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cloakroom_crds as crd;
 use cloakroom_protocol::sidecar_config::TokenSource;
@@ -97,6 +97,28 @@ fn cookie(field: &str, name: &str) -> Result<TokenSource, Rejected> {
         return Err(Rejected::new(field, "cookies named __Host-cloakroom-flow… belong to the sign-in flow"));
     }
     Ok(TokenSource::Cookie { name: name.to_owned() })
+}
+
+/// Which ids there are, the auth service knows; here it is only seen that they can be ids.
+pub(super) fn token_issuers(token: &crd::Token) -> Result<BTreeSet<String>, Rejected> {
+    let field = "spec.token.issuers";
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let is_id = |id: &String| {
+        (1..=32).contains(&id.len())
+            && id.bytes().all(|b| plain(b) || b == b'-')
+            && !id.starts_with('-')
+            && !id.ends_with('-')
+    };
+    if let Some(id) = token.issuers.iter().find(|id| !is_id(id)) {
+        let sentence = format!("{id:?}: an issuer's id has at most 32 lower-case letters, digits and dashes");
+        return Err(Rejected::new(field, sentence));
+    }
+    // A cookie is sent by browsers by themselves; only what our own sign-in has put there may count for that.
+    if !token.issuers.is_empty() && token.sources.iter().all(|source| source.header.is_none()) {
+        let sentence = "tokens of other issuers are taken from headers only: name one among the sources";
+        return Err(Rejected::new(field, sentence));
+    }
+    Ok(token.issuers.iter().cloned().collect())
 }
 
 pub(super) fn jwt_header(name: &str) -> Result<String, Rejected> {

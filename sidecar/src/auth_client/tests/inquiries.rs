@@ -2,16 +2,16 @@
 
 use super::*;
 
-fn many(f: &Fixture, count: u8) -> Vec<OpaqueToken> {
-    let tokens: Vec<OpaqueToken> = (100..100 + count).map(|n| token(u64::from(n))).collect();
+fn many(f: &Fixture, count: u8) -> Vec<Presented> {
+    let tokens: Vec<Presented> = (100..100 + count).map(|n| token(u64::from(n))).collect();
     for token in &tokens {
         f.knows(token, &format!("owner-of-{}", token.id()));
     }
     tokens
 }
 
-fn asking(f: &Fixture, tokens: &[OpaqueToken]) -> Vec<tokio::task::JoinHandle<Result<Exchanged, Unavailable>>> {
-    let ask = |token: &OpaqueToken| {
+fn asking(f: &Fixture, tokens: &[Presented]) -> Vec<tokio::task::JoinHandle<Result<Exchanged, Unavailable>>> {
+    let ask = |token: &Presented| {
         let (client, token) = (f.client.clone(), token.clone());
         tokio::spawn(async move { client.exchange(&token, Outage::Deny).await })
     };
@@ -82,7 +82,7 @@ async fn an_answer_in_the_place_of_anothers_is_not_believed() {
     let f = Fixture::leased().await;
     let tokens = many(&f, 2);
     let lines = f.fake.with(|told| {
-        let line = |token: &OpaqueToken| serde_json::to_string(&told.active[token.expose()]).unwrap();
+        let line = |token: &Presented| serde_json::to_string(&told.active[token.expose()]).unwrap();
         format!("{}\n{}", line(&tokens[1]), line(&tokens[0]))
     });
     f.fake.with(|told| {

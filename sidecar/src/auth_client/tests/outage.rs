@@ -71,7 +71,7 @@ async fn once_it_hangs_one_request_at_a_time_finds_out_whether_it_still_does() {
     let f = Fixture::leased().await;
     let gate = Arc::new(Semaphore::new(0));
     f.fake.with(|told| told.gate = Some(gate.clone()));
-    let ask = |token: OpaqueToken| {
+    let ask = |token: Presented| {
         let client = f.client.clone();
         tokio::spawn(async move { client.exchange(&token, Outage::Deny).await })
     };

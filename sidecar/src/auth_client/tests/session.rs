@@ -7,7 +7,7 @@ async fn session_data_are_committed_once_or_not_at_all() {
     let f = Fixture::leased().await;
     let Ok(Exchanged::Active(identity)) = f.exchange().await else { panic!("not active") };
     let patch = |key: &str| json!({key: 1}).as_object().unwrap().clone();
-    let commit = |key: &'static str| f.client.commit_session(&f.token, &identity, patch(key));
+    let commit = |key: &'static str| f.client.commit_session(f.token.ours().unwrap(), &identity, patch(key));
     assert_eq!(commit("admin").await, Err(CommitError::NotWritable));
     assert!(f.fake.with(|told| told.asked.iter().all(|asked| !asked.contains("/session"))), "not even asked");
 
@@ -38,19 +38,19 @@ async fn session_data_are_committed_once_or_not_at_all() {
 async fn signing_out_takes_effect_here_before_it_is_confirmed() {
     let f = Fixture::leased().await;
     f.exchange().await.unwrap();
-    f.client.sign_out(&f.token, RevokeScope::Session).await.unwrap();
+    f.client.sign_out(f.token.ours().unwrap(), RevokeScope::Session).await.unwrap();
     assert!(f.client.cached(&f.token).is_none());
 
     let elsewhere = token(4);
     f.knows(&elsewhere, "ann");
     f.client.exchange(&elsewhere, Outage::Deny).await.unwrap();
     f.exchange().await.unwrap();
-    f.client.sign_out(&f.token, RevokeScope::Everywhere).await.unwrap();
+    f.client.sign_out(f.token.ours().unwrap(), RevokeScope::Everywhere).await.unwrap();
     assert!(f.client.cached(&elsewhere).is_none());
 
     f.exchange().await.unwrap();
     f.fake.with(|told| told.script = Some(Box::new(|_, _| Some(respond(StatusCode::BAD_GATEWAY, "")))));
-    assert_eq!(f.client.sign_out(&f.token, RevokeScope::Session).await, Err(Unavailable));
+    assert_eq!(f.client.sign_out(f.token.ours().unwrap(), RevokeScope::Session).await, Err(Unavailable));
     assert!(f.client.cached(&f.token).is_some(), "nobody confirmed anything");
 }
 

@@ -1,4 +1,5 @@
-//! The in-flight JWT never leaves: where the app's answer carries it, the opaque token stands instead.
+//! The in-flight JWT never leaves: where the app's answer carries it, the opaque token stands instead. Another issuer's token does not: the
+//! JWT is cut out, since what is many times as long would let an app's answer grow without bound.
 //!
 //! It is known by its payload, which says all that there is to say. Whole, it is replaced; what is left of it otherwise (a piece in each
 //! of several cookies, the whole in base64) is cut out.
@@ -7,6 +8,7 @@ use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::token::OpaqueToken;
 
 /// So many characters of the JWT in a row are no coincidence, and more of it than anybody may have.
@@ -21,14 +23,15 @@ pub struct LeakGuard<'i> {
     payload: &'i [u8],
     /// With its dot.
     signature: &'i [u8],
-    token: &'i OpaqueToken,
+    instead: &'i str,
 }
 
 impl<'i> LeakGuard<'i> {
-    pub fn new(jwt: &'i [u8], token: &'i OpaqueToken) -> Option<Self> {
+    pub fn new(jwt: &'i [u8], token: &'i Presented) -> Option<Self> {
         let first = memchr::memchr(b'.', jwt)? + 1;
         let last = first + memchr::memchr(b'.', &jwt[first..])?;
-        let guard = Self { header: &jwt[..first], payload: &jwt[first..last], signature: &jwt[last..], token };
+        let instead = token.ours().map_or("", OpaqueToken::expose);
+        let guard = Self { header: &jwt[..first], payload: &jwt[first..last], signature: &jwt[last..], instead };
         (!guard.payload.is_empty()).then_some(guard)
     }
 
@@ -69,7 +72,7 @@ impl<'i> LeakGuard<'i> {
         while let Some(at) = memchr::memmem::find(rest, self.payload) {
             let (before, after) = (&rest[..at], &rest[at + self.payload.len()..]);
             out.extend_from_slice(before.strip_suffix(self.header).unwrap_or(before));
-            out.extend_from_slice(self.token.expose().as_bytes());
+            out.extend_from_slice(self.instead.as_bytes());
             rest = after.strip_prefix(self.signature).unwrap_or(after);
         }
         if rest.len() == value.len() {
@@ -185,6 +188,8 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
+    use cloakroom_protocol::presented::ForeignToken;
+
     use super::*;
 
     const JWT: &str = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1MSJ9.c2lnbmF0dXJl";
@@ -199,7 +204,7 @@ mod tests {
     }
 
     fn clean_of(jwt: &str, value: &str) -> Option<String> {
-        let token = OpaqueToken::generate(TokenKind::Session, &mut StdRng::seed_from_u64(1));
+        let token = Presented::from(OpaqueToken::generate(TokenKind::Session, &mut StdRng::seed_from_u64(1)));
         let guard = LeakGuard::new(jwt.as_bytes(), &token).unwrap();
         let cleaned = guard.clean(value.as_bytes())?;
         Some(String::from_utf8(cleaned).unwrap().replace(token.expose(), "TOKEN"))
@@ -216,6 +221,13 @@ mod tests {
         assert_eq!(clean(&format!("t={JWT}; u={JWT}; Path=/")).unwrap(), "t=TOKEN; u=TOKEN; Path=/");
         assert_eq!(clean("https://a/?x=eyJzdWIiOiJ1MSJ9&y").unwrap(), "https://a/?x=TOKEN&y");
         assert_eq!(clean("eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1MSJ9.other").unwrap(), "TOKEN.other");
+    }
+
+    #[test]
+    fn another_issuers_token_does_not_stand_in_its_place() {
+        let token = ForeignToken::parse("f".repeat(8000).as_bytes()).unwrap().into();
+        let guard = LeakGuard::new(JWT.as_bytes(), &token).unwrap();
+        assert_eq!(guard.clean(format!("t={JWT}; Path=/").as_bytes()).unwrap(), b"t=; Path=/");
     }
 
     #[test]

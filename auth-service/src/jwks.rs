@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http_body_util::Full;
-use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet, KeyAlgorithm};
+use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use tokio::sync::Mutex;
 
@@ -19,8 +20,23 @@ use crate::outgoing;
 const ASK_AGAIN_AFTER: u64 = 10;
 /// Keys are asked for again at this age even if nothing is missing, so that withdrawn ones go.
 const REFRESH_AFTER: u64 = 300;
+/// Whoever comes when it is due waits for no longer: less than sidecars wait for us.
+const REFRESH_WITHIN: Duration = Duration::from_secs(1);
 
-pub(super) struct Jwks {
+/// Asymmetric ones only (RFC 8725 §3.1); `none` is not even known to the parser.
+pub const ASYMMETRIC: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+
+pub struct Jwks {
     source: Source,
     clock: Clock,
     keys: ArcSwapOption<Vec<VerificationKey>>,
@@ -31,7 +47,16 @@ pub(super) struct Jwks {
 }
 
 enum Source {
-    Url { url: http::Uri, ca_file: Option<PathBuf>, bearer_file: Option<PathBuf> },
+    Url {
+        url: http::Uri,
+        ca_file: Option<PathBuf>,
+        bearer_file: Option<PathBuf>,
+    },
+    /// Where the issuer's own metadata says.
+    Discovered {
+        issuer: String,
+        ca_file: Option<PathBuf>,
+    },
     File(PathBuf),
     Inline,
 }
@@ -59,7 +84,7 @@ pub enum JwksError {
 }
 
 impl Jwks {
-    pub(super) fn new(source: &JwksSource, clock: Clock) -> Result<Self, JwksError> {
+    pub fn new(source: &JwksSource, clock: Clock) -> Result<Self, JwksError> {
         let keys = ArcSwapOption::empty();
         let source = match source {
             JwksSource::Inline(value) => {
@@ -72,10 +97,19 @@ impl Jwks {
                 Source::Url { url, ca_file: ca_file.clone(), bearer_file: bearer_file.clone() }
             }
         };
-        Ok(Self { source, clock, keys, asked: AtomicU64::new(0), had: AtomicU64::new(0), fetching: Mutex::new(()) })
+        Ok(Self::of(source, keys, clock))
     }
 
-    pub(super) async fn key(&self, kid: Option<&str>, alg: Algorithm) -> Result<Arc<DecodingKey>, JwksError> {
+    /// Of an issuer that publishes metadata (OpenID Connect Discovery 1.0 §4).
+    pub fn discovered(issuer: &str, ca_file: Option<PathBuf>, clock: Clock) -> Self {
+        Self::of(Source::Discovered { issuer: issuer.to_owned(), ca_file }, ArcSwapOption::empty(), clock)
+    }
+
+    fn of(source: Source, keys: ArcSwapOption<Vec<VerificationKey>>, clock: Clock) -> Self {
+        Self { source, clock, keys, asked: AtomicU64::new(0), had: AtomicU64::new(0), fetching: Mutex::new(()) }
+    }
+
+    pub async fn key(&self, kid: Option<&str>, alg: Algorithm) -> Result<Arc<DecodingKey>, JwksError> {
         if self.find(kid, alg).is_some() {
             self.refresh_if_old().await;
             // A key that the refresh has withdrawn is not used any more.
@@ -84,20 +118,30 @@ impl Jwks {
         let outcome = self.ask(ASK_AGAIN_AFTER).await;
         match self.find(kid, alg) {
             Some(key) => Ok(key),
-            None if self.keys.load().is_some() => Err(JwksError::UnknownKey),
-            // Nothing was ever had: the token may well be good.
+            None if self.is_current() => Err(JwksError::UnknownKey),
+            // Nothing was ever had, or not lately: the token may well be good.
             None => Err(outcome.err().unwrap_or_else(|| JwksError::Source("not had yet".to_owned()))),
         }
+    }
+
+    /// Whether what is known is what was said when last asked.
+    fn is_current(&self) -> bool {
+        let inline = matches!(self.source, Source::Inline);
+        self.keys.load().is_some() && (inline || self.had.load(Ordering::Relaxed) >= self.asked.load(Ordering::Relaxed))
     }
 
     async fn refresh_if_old(&self) {
         if !matches!(self.source, Source::Inline)
             && self.clock.seconds() >= self.had.load(Ordering::Relaxed) + REFRESH_AFTER
         {
-            // Old keys are better than none.
-            if let Err(error) = self.ask(ASK_AGAIN_AFTER).await {
-                tracing::warn!(%error, "an issuer's keys cannot be refreshed; the known ones are used on");
-            }
+            // Old keys are better than none, and than waiting for who hangs.
+            let asked = tokio::time::timeout(REFRESH_WITHIN, self.ask(ASK_AGAIN_AFTER)).await;
+            let error = match asked {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error,
+                Err(_) => JwksError::Source("no answer in time".to_owned()),
+            };
+            tracing::warn!(%error, "an issuer's keys cannot be refreshed; the known ones are used on");
         }
     }
 
@@ -121,6 +165,10 @@ impl Jwks {
             Source::Url { url, ca_file, bearer_file } => {
                 parse(&fetch(url, ca_file.as_deref(), bearer_file.as_deref()).await?)?
             }
+            Source::Discovered { issuer, ca_file } => {
+                let url = discover(issuer, ca_file.as_deref()).await?;
+                parse(&fetch(&url, ca_file.as_deref(), None).await?)?
+            }
         };
         self.keys.store(Some(Arc::new(keys)));
         self.had.store(now, Ordering::Relaxed);
@@ -138,6 +186,27 @@ impl Jwks {
         };
         found.map(|key| Arc::clone(&key.key))
     }
+}
+
+/// Where an issuer says that its keys are. The metadata must be about that issuer (RFC 8414 §3.3).
+async fn discover(issuer: &str, ca_file: Option<&Path>) -> Result<http::Uri, JwksError> {
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        issuer: String,
+        jwks_uri: String,
+    }
+    let failed = |what: &dyn std::fmt::Display| JwksError::Source(format!("{issuer}: {what}"));
+    let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+    let url: http::Uri = url.parse().map_err(|error| failed(&error))?;
+    let metadata: Metadata =
+        serde_json::from_slice(&fetch(&url, ca_file, None).await?).map_err(|error| failed(&error))?;
+    if metadata.issuer != issuer {
+        return Err(failed(&format_args!("its metadata are those of {:?}", metadata.issuer)));
+    }
+    if !crate::config::is_confidential(&metadata.jwks_uri) {
+        return Err(failed(&"jwks_uri: https, or http on this machine"));
+    }
+    metadata.jwks_uri.parse().map_err(|error| failed(&error))
 }
 
 async fn fetch(url: &http::Uri, ca_file: Option<&Path>, bearer_file: Option<&Path>) -> Result<Bytes, JwksError> {
@@ -166,6 +235,9 @@ fn parse(json: &[u8]) -> Result<Vec<VerificationKey>, JwksError> {
             _ => return None,
         };
         let alg = jwk.common.key_algorithm.map(algorithm_of);
+        if jwk.common.public_key_use == Some(PublicKeyUse::Encryption) {
+            return None;
+        }
         // An algorithm that is named but not one of ours excludes the key.
         if alg == Some(None) {
             return None;
