@@ -12,8 +12,6 @@ use cloakroom_protocol::sidecar_config::{Match, Rule};
 pub struct Metrics {
     /// Requests by what became of them.
     pub requests: ByLabel<Outcome, { Outcome::ALL.len() }>,
-    /// From the request's head to its response's head.
-    pub request_seconds: Histogram,
     /// Requests that Shadow mode let pass and Enforce would not have.
     pub shadow_denials: Counter,
     /// Responses in which the app's JWT was found and replaced.
@@ -59,11 +57,6 @@ impl Metrics {
     pub fn render(&self) -> String {
         let mut out = String::with_capacity(6 << 10);
         self.requests.write(&mut out, "cloakroom_requests_total", "Requests by what became of them.");
-        self.request_seconds.write(
-            &mut out,
-            "cloakroom_request_seconds",
-            "From a request's head to its response's head.",
-        );
         self.tls_handshakes.write(&mut out, "cloakroom_tls_handshakes_total", "Connections to ports that speak TLS.");
         self.introspections.write(&mut out, "cloakroom_introspections_total", "Answers of the auth service.");
         self.introspection_seconds.write(
@@ -128,6 +121,8 @@ pub struct Route {
     /// What the rule matches, as the policy says it; never anything of a request.
     pub label: String,
     pub requests: ByLabel<Outcome, { Outcome::ALL.len() }>,
+    /// From the request's head to its response's head.
+    pub seconds: Histogram,
 }
 
 /// One for each rule, and one for what no rule is about.
@@ -137,7 +132,10 @@ pub fn routes(rules: &[Rule]) -> Vec<Arc<Route>> {
         let same = labels.iter().filter(|other| **other == label || other.starts_with(&format!("{label} #"))).count();
         labels.push(if same == 0 { label } else { format!("{label} #{}", same + 1) });
     }
-    labels.into_iter().map(|label| Arc::new(Route { label, requests: ByLabel::default() })).collect()
+    labels
+        .into_iter()
+        .map(|label| Arc::new(Route { label, requests: ByLabel::default(), seconds: Histogram::default() }))
+        .collect()
 }
 
 /// `GET,HEAD /admin/** | /orders/{id}`
@@ -162,7 +160,7 @@ pub fn render_routes(routes: &[Arc<Route>], out: &mut String) {
     let name = "cloakroom_route_requests_total";
     head(out, name, "Requests by the rule they matched and what became of them.", "counter");
     for route in routes {
-        let label = route.label.replace('\\', "\\\\").replace('"', "\\\"");
+        let label = escaped(&route.label);
         for (outcome, text) in Outcome::values() {
             let count = route.requests.of(*outcome).get();
             if count > 0 {
@@ -170,6 +168,16 @@ pub fn render_routes(routes: &[Arc<Route>], out: &mut String) {
             }
         }
     }
+    let name = "cloakroom_request_seconds";
+    head(out, name, "From a request's head to its response's head, by the rule that it matched.", "histogram");
+    for route in routes.iter().filter(|route| !route.seconds.is_empty()) {
+        route.seconds.write_samples(out, name, &format!("route=\"{}\"", escaped(&route.label)));
+    }
+}
+
+/// As a label's value.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 /// What became of a request.
@@ -339,16 +347,26 @@ impl Histogram {
         self.sum_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.counts.iter().all(|count| count.load(Ordering::Relaxed) == 0)
+    }
+
     fn write(&self, out: &mut String, name: &str, help: &str) {
         head(out, name, help, "histogram");
+        self.write_samples(out, name, "");
+    }
+
+    /// `label`: `name="value"`, or nothing.
+    fn write_samples(&self, out: &mut String, name: &str, label: &str) {
+        let (all, before) = if label.is_empty() { (String::new(), "") } else { (format!("{{{label}}}"), ",") };
         let mut total = 0;
         for (at, count) in self.counts.iter().enumerate() {
             total += count.load(Ordering::Relaxed);
             let bound = BOUNDS.get(at).map_or_else(|| "+Inf".to_owned(), |micros| seconds(*micros));
-            let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {total}");
+            let _ = writeln!(out, "{name}_bucket{{{label}{before}le=\"{bound}\"}} {total}");
         }
-        let _ = writeln!(out, "{name}_sum {}", seconds(self.sum_micros.load(Ordering::Relaxed)));
-        let _ = writeln!(out, "{name}_count {total}");
+        let _ = writeln!(out, "{name}_sum{all} {}", seconds(self.sum_micros.load(Ordering::Relaxed)));
+        let _ = writeln!(out, "{name}_count{all} {total}");
     }
 }
 
@@ -407,7 +425,25 @@ mod tests {
         render_routes(&routes, &mut text);
         let sample =
             "cloakroom_route_requests_total{route=\"GET,HEAD /admin/** | /orders/{id}\",outcome=\"forbidden\"} 1\n";
-        assert!(text.ends_with(sample) && text.matches('\n').count() == 3, "{text}");
+        assert!(text.contains(sample) && text.matches('\n').count() == 5, "{text}");
+    }
+
+    #[test]
+    fn a_route_that_was_asked_for_has_its_latencies() {
+        let routes = routes(&[rule(&[("/a\"b", &[])])]);
+        routes[0].seconds.observe(Duration::from_millis(3));
+        let mut text = String::new();
+        render_routes(&routes, &mut text);
+        for line in [
+            "cloakroom_request_seconds_bucket{route=\"/a\\\"b\",le=\"0.0025\"} 0\n",
+            "cloakroom_request_seconds_bucket{route=\"/a\\\"b\",le=\"0.005\"} 1\n",
+            "cloakroom_request_seconds_bucket{route=\"/a\\\"b\",le=\"+Inf\"} 1\n",
+            "cloakroom_request_seconds_sum{route=\"/a\\\"b\"} 0.003\n",
+            "cloakroom_request_seconds_count{route=\"/a\\\"b\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+        assert!(!text.contains("no rule"), "nothing was asked for there: {text}");
     }
 
     /// docs/metrics.md explains every one of them.

@@ -220,7 +220,7 @@ impl Relay<'_> {
         if interim {
             return Ok(Some(Digested::Interim));
         }
-        self.limits.worker.runtime.metrics.request_seconds.observe(forwarding.began.elapsed());
+        forwarding.answered();
         Ok(Some(Digested::Final(Plan { framing, chunks, close, app_stays }, event_stream)))
     }
 

@@ -54,7 +54,7 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     if !signed_out {
         timed.bind(forwarding, true);
     }
-    session.worker.runtime.metrics.request_seconds.observe(forwarding.began.elapsed());
+    forwarding.answered();
     let body = CallBody { body, timed, forwarding: Rc::clone(forwarding), session: Rc::clone(session), over: false };
     let mut response = http::Response::new(ReplyBody::call(body));
     *response.status_mut() = parts.status;

@@ -262,7 +262,7 @@ fn digest(
         .map_err(|_| UpstreamError::from(InvalidReply::Syntax(httparse::Error::Status)))?;
     let (framing, app_stays, event_stream) = (message.framing, message.keep_alive, message.event_stream);
     read.consume(length);
-    session.worker.runtime.metrics.request_seconds.observe(forwarding.began.elapsed());
+    forwarding.answered();
     Ok(Some(Digested::Final(Answer { status, headers, framing, app_stays, event_stream, signed_out })))
 }
 

@@ -61,7 +61,7 @@ pub struct Forwarding {
     route: usize,
     /// RFC 9110 §9.2.2
     pub idempotent: bool,
-    pub began: Instant,
+    began: Instant,
     /// What the app is sent, as HTTP/1.1.
     pub head: Vec<u8>,
 }
@@ -253,6 +253,13 @@ fn is_call(reading: Reading, manner: Manner) -> bool {
 }
 
 impl Forwarding {
+    /// The app's head is there.
+    pub fn answered(&self) {
+        if let Some(route) = self.policy.routes.get(self.route) {
+            route.seconds.observe(self.began.elapsed());
+        }
+    }
+
     pub fn is_call(&self) -> bool {
         is_call(self.reading, self.manner)
     }
