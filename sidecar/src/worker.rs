@@ -17,7 +17,6 @@ use crate::http2::Channels;
 use crate::limits::Room;
 use crate::log;
 use crate::metrics::{Metrics, Outcome};
-use crate::request::trace::Seed;
 use crate::tls::Certificates;
 use crate::upstream::Pool;
 use deadlines::Deadlines;
@@ -59,7 +58,6 @@ pub struct Worker {
     decisions: Cell<u64>,
     /// Tells this worker's decisions from all others'.
     decision_prefix: String,
-    traces: Cell<u64>,
     /// Connections that are open.
     pub open: Cell<usize>,
     /// Those of them that were when draining began.
@@ -83,7 +81,6 @@ impl Worker {
             stage: Cell::new(Stage::Serving),
             decisions: Cell::new(0),
             decision_prefix: base62(seed, 8),
-            traces: Cell::new(seed),
             open: Cell::new(0),
             early: Cell::new(0),
         })
@@ -137,17 +134,6 @@ impl Worker {
         let count = self.decisions.get() + 1;
         self.decisions.set(count);
         format!("{}{}", self.decision_prefix, base62(count, 4))
-    }
-
-    /// `SplitMix64`: ids of spans must differ, not be secret.
-    pub fn new_trace(&self) -> Seed {
-        Seed(std::array::from_fn(|_| {
-            let state = self.traces.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-            self.traces.set(state);
-            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            mixed ^ (mixed >> 31)
-        }))
     }
 
     /// Every answer from now on is its connection's last, and connections that wait for a further request are closed.

@@ -163,7 +163,7 @@ impl Gate<'_> {
         let mut written = self.worker.buffers.text();
         // A call's body has frames of its own, whose end needs no framing here.
         let framing = if is_call(reading, manner) { Framing::None } else { reading.framing };
-        forward::write_head(&admitted, framing, self.peer, self.policy, self.worker.new_trace(), &mut written);
+        forward::write_head(&admitted, framing, self.peer, self.policy, &mut written);
         Forwarding {
             policy: Arc::clone(self.policy),
             reading,

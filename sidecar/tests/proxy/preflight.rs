@@ -66,7 +66,7 @@ fn nothing_else_passes_for_one() {
 }
 
 #[test]
-fn a_trace_goes_on_or_begins() {
+fn a_trace_goes_on_as_it_came_and_none_begins() {
     let sidecar = Sidecar::start(App::hello());
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
     let state = "tracestate: vendor=1\r\n";
@@ -79,11 +79,8 @@ fn a_trace_goes_on_or_begins() {
     ] {
         sidecar.ask(&get("/x", &headers));
         let request = sidecar.app.received().pop().unwrap();
-        let [ours] = request.all("traceparent")[..] else { panic!("one: {headers}") };
-        assert_eq!((ours.len(), ours.starts_with("00-")), (55, true));
-        assert_eq!(ours[3..35] == parent[3..35], continues, "{headers}");
-        assert_ne!(ours[36..52], parent[36..52], "a span of its own");
-        assert_eq!(ours.ends_with("-00"), continues, "whether it is sampled is the caller's word");
+        let goes_on: &[&str] = if continues { &[parent] } else { &[] };
+        assert_eq!(request.all("traceparent"), goes_on, "{headers}");
         assert_eq!(request.all("tracestate").len(), usize::from(continues), "{headers}");
         assert!(request.all("authorization")[0].ends_with(JWT));
     }
