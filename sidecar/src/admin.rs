@@ -142,7 +142,7 @@ impl Admin {
             && certificates.current().is_none()
         {
             let reason = certificates.refused().map(|reason| reason.to_string()).unwrap_or_default();
-            return text(StatusCode::SERVICE_UNAVAILABLE, &format!("no certificate: {reason}: {}\n", tls::TODO));
+            return text(StatusCode::SERVICE_UNAVAILABLE, &format!("no certificate: {reason}: {}\n", tls::REMEDY));
         }
         match (self.policy.load().as_ref(), self.refused.load().as_ref()) {
             (Some(_), _) => text(StatusCode::OK, "ok\n"),

@@ -50,7 +50,7 @@ impl Certificates {
                     Some(pair) => format!("the one before, which ends {}", pair.ends()),
                     None => "none: connections are closed".to_owned(),
                 };
-                let fields: [(_, &dyn Display); 3] = [("error", &error), ("in_force", &in_force), ("todo", &TODO)];
+                let fields: [(_, &dyn Display); 3] = [("error", &error), ("in_force", &in_force), ("todo", &REMEDY)];
                 log::error("certificate refused", &fields);
                 self.refused.store(Some(Arc::new(error.to_string())));
             }
@@ -59,7 +59,7 @@ impl Certificates {
 }
 
 /// What to do where there is none.
-pub const TODO: &str =
+pub const REMEDY: &str =
     "put a certificate and its key into the Secret that the policy's spec.tls names, as tls.crt and tls.key";
 
 impl Pair {

@@ -27,7 +27,9 @@ use utoipa_axum::routes;
 use crate::app::{App, Shared};
 use crate::endpoint::internal::revoke::receipt_for;
 use crate::endpoint::problem::ApiError;
+use crate::record::user::held;
 use crate::revoke;
+use input::Paging;
 
 /// The routes, and their description among them; that one needs no token, since it says nothing that the documentation does not.
 pub fn routes() -> Router<Shared> {
@@ -44,6 +46,13 @@ pub fn routes() -> Router<Shared> {
 async fn end(app: &App, id: TokenId, wait: u64) -> Result<Json<Receipt>, ApiError> {
     let ended = revoke::record(app, id).await?;
     Ok(Json(receipt_for(app, &ended, wait).await?))
+}
+
+/// The ids of a page of what a user or client holds of one kind.
+async fn page_of_held(app: &App, holder: &str, kind: &str, paging: Paging) -> Result<Vec<TokenId>, ApiError> {
+    let all = held(app.store(), holder).await?;
+    let ids = all.iter().filter(|one| one.kind == kind).map(|one| one.id);
+    Ok(ids.skip(paging.offset()).take(paging.limit()).collect())
 }
 
 /// The OpenAPI document.

@@ -10,7 +10,7 @@ use cloakroom_protocol::token::TokenId;
 use tokio::time::{Instant, timeout};
 
 use super::calls::{Answered, CallError};
-use super::inquiries::Told;
+use super::inquiries::{Occasion, Told};
 use super::postbox::{self, Addressee};
 use super::{AuthClient, lock};
 use crate::authority::{Exchanged, Unavailable};
@@ -179,7 +179,7 @@ impl AuthClient {
     }
 
     async fn ask(&self, token: &Presented, fingerprint: Fingerprint, last: bool) -> Result<Exchanged, Unusable> {
-        let Told { answered, question, asked, policy } = match token {
+        let Told { answered, occasion: Occasion { question, asked, policy } } = match token {
             Presented::Ours(token) => self.inquire(token).await?,
             Presented::Foreign(token) => self.inquire_alone(token).await?,
         };

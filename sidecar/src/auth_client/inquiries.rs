@@ -35,16 +35,15 @@ struct Inquiry {
 /// An answer, and what it is to be judged by.
 pub struct Told {
     pub answered: Answered<Introspection>,
+    pub occasion: Occasion,
+}
+
+/// What questions that are put at the same moment have in common.
+#[derive(Clone)]
+pub struct Occasion {
     pub question: Question,
     pub asked: Instant,
     pub policy: Arc<Policy>,
-}
-
-/// What questions that are put now have in common.
-struct Occasion {
-    question: Question,
-    asked: Instant,
-    policy: Arc<Policy>,
 }
 
 impl Inquiries {
@@ -57,9 +56,7 @@ impl Inquiries {
 
 impl Inquiry {
     fn tell(self, occasion: &Occasion, answer: Result<Answered<Introspection>, Arc<CallError>>) {
-        let Occasion { question, asked, policy } = occasion;
-        let told =
-            answer.map(|answered| Told { answered, question: question.clone(), asked: *asked, policy: policy.clone() });
+        let told = answer.map(|answered| Told { answered, occasion: occasion.clone() });
         // Who asked may have gone.
         let _ = self.tell.send(told);
     }
@@ -81,13 +78,9 @@ impl AuthClient {
 
     /// About another issuer's token: who has to ask that issuer first keeps nobody else waiting.
     pub(super) async fn inquire_alone(&self, token: &ForeignToken) -> Result<Told, Arc<CallError>> {
-        let policy = self.policy.load_full().ok_or_else(no_config)?;
-        // Before the answer is under way, so that whatever happens from here on is held against it.
-        let (question, asked) = (self.cache.question(), Instant::now());
-        let (token, name) = (token.expose().to_owned(), policy.policy.to_string());
-        let form = IntrospectForm { token, policy: name, idle_for: None };
-        let answered = self.calls.introspect(&policy, &form, question.stream()).await?;
-        Ok(Told { answered, question, asked, policy })
+        let occasion = self.occasion()?;
+        let answered = self.answer(token.expose(), &occasion).await?;
+        Ok(Told { answered, occasion })
     }
 
     /// Runs for as long as the process does.
@@ -115,27 +108,31 @@ impl AuthClient {
         }
     }
 
-    async fn put(self: &Arc<Self>, mut batch: Vec<Inquiry>) {
-        let Some(policy) = self.policy.load_full() else {
-            let none = no_config();
-            return batch.into_iter().for_each(|inquiry| drop(inquiry.tell.send(Err(none.clone()))));
+    /// To be taken before a question is under way, so that whatever happens from then on is held against its answer.
+    fn occasion(&self) -> Result<Occasion, Arc<CallError>> {
+        let policy = self.policy.load_full().ok_or_else(|| Arc::new(CallError::NotConnected("no config".into())))?;
+        Ok(Occasion { question: self.cache.question(), asked: Instant::now(), policy })
+    }
+
+    async fn answer(&self, token: &str, occasion: &Occasion) -> Result<Answered<Introspection>, CallError> {
+        let Occasion { question, policy, .. } = occasion;
+        let form = IntrospectForm { token: token.to_owned(), policy: policy.policy.to_string(), idle_for: None };
+        self.calls.introspect(policy, &form, question.stream()).await
+    }
+
+    async fn put(self: &Arc<Self>, batch: Vec<Inquiry>) {
+        let occasion = match self.occasion() {
+            Ok(occasion) => occasion,
+            Err(none) => return batch.into_iter().for_each(|inquiry| drop(inquiry.tell.send(Err(none.clone())))),
         };
-        // Before the answer is under way, so that whatever happens from here on is held against it.
-        let occasion = Occasion { question: self.cache.question(), asked: Instant::now(), policy };
-        match batch.pop() {
-            Some(only) if batch.is_empty() => self.put_one(only, &occasion).await,
-            Some(last) => {
-                batch.push(last);
-                self.put_many(batch, occasion).await;
-            }
-            None => {}
+        match <[Inquiry; 1]>::try_from(batch) {
+            Ok([only]) => self.put_one(only, &occasion).await,
+            Err(several) => self.put_many(several, occasion).await,
         }
     }
 
     async fn put_one(&self, inquiry: Inquiry, occasion: &Occasion) {
-        let token = inquiry.token.expose().to_owned();
-        let form = IntrospectForm { token, policy: occasion.policy.policy.to_string(), idle_for: None };
-        let answer = self.calls.introspect(&occasion.policy, &form, occasion.question.stream()).await;
+        let answer = self.answer(inquiry.token.expose(), occasion).await;
         inquiry.tell(occasion, answer.map_err(|error| self.failed(error)));
     }
 
@@ -176,8 +173,4 @@ impl AuthClient {
         }
         error
     }
-}
-
-fn no_config() -> Arc<CallError> {
-    Arc::new(CallError::NotConnected("no config".into()))
 }

@@ -7,13 +7,12 @@ use cloakroom_protocol::token::TokenId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::end;
 use super::input::{InPath, InQuery, List, Paging, Wait};
+use super::{end, page_of_held};
 use crate::app::{App, Shared};
 use crate::endpoint::caller::Administrator;
 use crate::endpoint::problem::ApiError;
 use crate::record::grant::{self, Grant};
-use crate::record::user::held;
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Grant)]
@@ -77,9 +76,7 @@ pub async fn of_client(
 }
 
 async fn of_holder(app: &App, holder: &str, paging: Paging) -> Result<List<Shown>, ApiError> {
-    let all = held(app.store(), holder).await?;
-    let ids = all.iter().filter(|one| one.kind == "grant").map(|one| one.id);
-    let page: Vec<TokenId> = ids.skip(paging.offset()).take(paging.limit()).collect();
+    let page = page_of_held(app, holder, "grant", paging).await?;
     let grants = futures::future::try_join_all(page.iter().map(|id| grant::load(app.store(), *id))).await?;
     Ok(List::page(grants.into_iter().flatten().map(show).collect(), page.len(), paging))
 }

@@ -10,14 +10,13 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::end;
 use super::input::{InPath, InQuery, List, Paging, Wait};
+use super::{end, page_of_held};
 use crate::app::Shared;
 use crate::endpoint::caller::Administrator;
 use crate::endpoint::internal::revoke::receipt_for;
 use crate::endpoint::problem::ApiError;
 use crate::record::session::{self, Session};
-use crate::record::user::held;
 use crate::revoke::{self, Extent};
 
 #[derive(Serialize, ToSchema)]
@@ -75,14 +74,10 @@ pub async fn of_user(
     InPath(sub): InPath<String>,
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<List<Shown>>, ApiError> {
-    let all = held(app.store(), &sub).await?;
-    let ids = all.iter().filter(|one| one.kind == "session").map(|one| one.id);
-    let page: Vec<TokenId> = ids.skip(paging.offset()).take(paging.limit()).collect();
-    let mut items = Vec::new();
-    for id in &page {
-        items.extend(session::load_with_clients(app.store(), *id).await?.map(show));
-    }
-    Ok(Json(List::page(items, page.len(), paging)))
+    let page = page_of_held(&app, &sub, "session", paging).await?;
+    let load = page.iter().map(|id| session::load_with_clients(app.store(), *id));
+    let sessions = futures::future::try_join_all(load).await?;
+    Ok(Json(List::page(sessions.into_iter().flatten().map(show).collect(), page.len(), paging)))
 }
 
 #[utoipa::path(
