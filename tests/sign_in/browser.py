@@ -5,12 +5,11 @@ import re
 
 from axe_core_python.selenium import Axe
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.virtual_authenticator import VirtualAuthenticatorOptions
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import WebDriverWait
 
 PATIENCE = 30
@@ -65,13 +64,21 @@ class Browser:
         """Presses the visible button, or follows the link, that is called so, and waits for the next page."""
         page = self.driver.find_element(By.TAG_NAME, "html")
         self.touch(label)
-        self.wait(lambda: staleness_of(page)(self.driver), f"{label} leads nowhere")
-
+        self.wait(lambda: left(page), f"{label} leads nowhere")
         self.settled()
 
     def settled(self):
         """The next page is there, whole: what is found on it stays."""
-        self.wait(lambda: self.driver.execute_script("return document.readyState") == "complete", "a whole page")
+
+        def whole():
+            try:
+                return self.driver.execute_script("return document.readyState") == "complete"
+            except WebDriverException as error:
+                if not is_of_another_page(error):
+                    raise
+                return False
+
+        self.wait(whole, "a whole page")
 
     def touch(self, label):
         for _ in range(3):
@@ -80,9 +87,11 @@ class Browser:
                     if label in (element.text.strip(), element.get_attribute("aria-label")) and element.is_displayed():
                         return element.click()
                 break
-            except StaleElementReferenceException:
+            except WebDriverException as error:
+                if not is_of_another_page(error):
+                    raise
                 # The next page came while this one was looked through.
-                continue
+                self.settled()
         raise LookupError(f"nothing called {label!r} at {self.url}:\n{self.text()[:800]}")
 
     def authenticator(self):
@@ -130,3 +139,19 @@ class Browser:
     def complaints(self):
         """What the browser refused to do, such as what the content security policy forbids."""
         return [entry["message"] for entry in self.driver.get_log("browser") if re.search("Content Security Policy|Refused", entry["message"])]
+
+
+def left(page):
+    """Whether the browser has gone on to another page."""
+    try:
+        page.is_enabled()
+    except WebDriverException as error:
+        if not is_of_another_page(error):
+            raise
+        return True
+    return False
+
+
+def is_of_another_page(error):
+    """The driver says so in more than one way."""
+    return isinstance(error, StaleElementReferenceException) or "does not belong to the document" in str(error)
