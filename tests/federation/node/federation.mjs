@@ -8,6 +8,7 @@ import os from "node:os";
 import path from "node:path";
 
 import { Browser } from "./browser.mjs";
+import { startOtherProvider } from "./other_provider.mjs";
 import { startProvider } from "./provider.mjs";
 
 const work = fs.mkdtempSync(path.join(os.tmpdir(), "cloakroom-federation-"));
@@ -34,13 +35,19 @@ async function until(what, holds) {
 
 async function start() {
   const port = await freePort();
-  const provider = await startProvider(`http://127.0.0.1:${port}`);
+  const ours = `http://127.0.0.1:${port}`;
+  const [provider, other] = await Promise.all([startProvider(ours), startOtherProvider(ours)]);
   fs.writeFileSync(path.join(work, "secret"), `${provider.secret}\n`);
+  fs.writeFileSync(path.join(work, "other-secret"), other.secret);
   const settings = {
     providers: [
       {
         id: "node", name: "Example Corp", issuer: provider.issuer, client_id: "cloakroom", client_secret_file: path.join(work, "secret"),
         scopes: ["profile", "email", "groups"], create: true, claims: { groups: "groups" }, group_map: { "/staff": "staff" },
+      },
+      {
+        id: "go", name: "Partner", issuer: other.issuer, client_id: "cloakroom", client_secret_file: path.join(work, "other-secret"),
+        scopes: ["profile", "email"], create: true,
       },
     ],
   };
@@ -52,7 +59,7 @@ async function start() {
   const process_ = spawn(process.env.CLOAKROOM_BIN, [...local, ...files], { stdio: ["ignore", log, log] });
   await until("cloakroom local is ready", () => process_.exitCode !== null || fs.existsSync(ready));
   assert.ok(fs.existsSync(ready), fs.readFileSync(path.join(work, "log"), "utf8"));
-  return { provider, process: process_, ...JSON.parse(fs.readFileSync(ready, "utf8")) };
+  return { provider, other, process: process_, ...JSON.parse(fs.readFileSync(ready, "utf8")) };
 }
 
 // The pages of the provider, until it sends the browser back.
@@ -67,6 +74,18 @@ async function signIn(browser, who) {
   const page = await browser.open(`${world.app_url}/echo`);
   assert.ok(page.url.startsWith(`${world.auth_url}/sign-in`), page.url);
   return signInThere(browser, await browser.follow(page, "Continue with Example Corp"), who);
+}
+
+// The same at the other one.
+async function toOther(browser) {
+  const page = await browser.open(`${world.app_url}/echo`);
+  const there = await browser.follow(page, "Continue with Partner");
+  assert.ok(there.url.startsWith(world.other.issuer), there.url);
+  return there;
+}
+
+async function signInWithOther(browser, username) {
+  return browser.submit(await toOther(browser), { username, password: "verysecure" });
 }
 
 function jwt(echo) {
@@ -154,6 +173,45 @@ const cases = {
     assert.ok(without.body.includes("not connected with your account any more"), without.body);
     assert.equal(await isSignedIn(other), false, "whoever came in by it is out");
   },
+
+  async "a provider of another make is as good: its claims come from userinfo, and its subject stays one person"() {
+    const claims = jwt(await signInWithOther(new Browser(), "carol"));
+    assert.deepEqual([claims.amr, claims.acr], [["fed"], "pwd"]);
+    const [user] = (await admin("/users?username=carol")).items;
+    assert.deepEqual([user.id, user.email, user.email_verified, user.name], [claims.sub, "carol@example.com", true, "Carol Example"]);
+    const again = jwt(await signInWithOther(new Browser(), "carol"));
+    assert.equal(again.sub, claims.sub);
+  },
+
+  async "a verified address over there opens nobody else's account"() {
+    const carol = jwt(await signInWithOther(new Browser(), "carol"));
+    const mallory = jwt(await signInWithOther(new Browser(), "mallory"));
+    assert.notEqual(mallory.sub, carol.sub);
+  },
+
+  async "what one provider answers is no answer of the other's"() {
+    const browser = new Browser();
+    // One redirect at a time, up to the one that leads back to us.
+    const page = await toOther(browser);
+    let step = await browser.send(`${world.other.issuer}login/username`, {
+      method: "POST",
+      form: { id: new URL(page.url).searchParams.get("authRequestID"), username: "carol", password: "verysecure" },
+    });
+    while (!step.location.startsWith(world.auth_url)) step = await browser.send(step.location);
+    const mixed = await browser.open(step.location.replace("/sign-in/from/go", "/sign-in/from/node"));
+    assert.notEqual(mixed.url, `${world.app_url}/echo`);
+    assert.equal(await isSignedIn(browser), false);
+  },
+
+  async "a provider that is gone is missed by name, and the others still sign people in"() {
+    world.other.close();
+    const browser = new Browser();
+    const page = await browser.open(`${world.app_url}/echo`);
+    // What is known of it may be kept; its own address answers nothing.
+    const said = await browser.follow(page, "Continue with Partner").then(({ body }) => body, ({ code }) => code);
+    assert.ok(said === "ECONNREFUSED" || said.includes("Partner cannot be reached"), said);
+    assert.equal((await signIn(new Browser(), "ann")).url, `${world.app_url}/echo`);
+  },
 };
 
 try {
@@ -175,6 +233,7 @@ try {
 if (failed) console.log(fs.readFileSync(path.join(work, "log"), "utf8").split("\n").slice(-40).join("\n"));
 world?.process.kill();
 world?.provider.close();
+world?.other.close();
 fs.rmSync(work, { recursive: true, force: true });
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed ? 1 : 0);
