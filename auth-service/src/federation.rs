@@ -47,7 +47,7 @@ pub struct Providers(Vec<Arc<Provider>>);
 impl Providers {
     pub fn new(settings: &[providers::Provider], issuer: &str, clock: &Clock) -> Self {
         let provider = |settings: &providers::Provider| {
-            let wire = Wire::new(&settings.issuer, settings.ca_file.clone());
+            let wire = Wire::new(&settings.issuer, settings.ca_file.clone(), clock.clone());
             Arc::new(Provider {
                 redirect_uri: format!("{issuer}/sign-in/from/{}", settings.id),
                 discovery: Discovery::new(settings.issuer.clone(), wire.clone(), clock.clone()),

@@ -2,24 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http_body_util::Full;
 use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
-use tokio::sync::Mutex;
 
 use crate::clock::Clock;
 use crate::config::JwksSource;
+use crate::fetched::Fetched;
 use crate::outgoing;
 
-/// An unknown key makes us ask again, but made-up key ids must not make us ask all the time.
-const ASK_AGAIN_AFTER: u64 = 10;
-/// Keys are asked for again at this age even if nothing is missing, so that withdrawn ones go.
-const REFRESH_AFTER: u64 = 300;
 /// Whoever comes when it is due waits for no longer: less than sidecars wait for us.
 const REFRESH_WITHIN: Duration = Duration::from_secs(1);
 
@@ -38,12 +32,7 @@ pub const ASYMMETRIC: [Algorithm; 9] = [
 
 pub struct Jwks {
     source: Source,
-    clock: Clock,
-    keys: ArcSwapOption<Vec<VerificationKey>>,
-    /// Unix seconds of the last attempt and the last success; 0: none.
-    asked: AtomicU64,
-    had: AtomicU64,
-    fetching: Mutex<()>,
+    keys: Fetched<Vec<VerificationKey>>,
 }
 
 enum Source {
@@ -58,7 +47,7 @@ enum Source {
         ca_file: Option<PathBuf>,
     },
     File(PathBuf),
-    Inline,
+    Inline(serde_json::Value),
 }
 
 struct VerificationKey {
@@ -85,11 +74,10 @@ pub enum JwksError {
 
 impl Jwks {
     pub fn new(source: &JwksSource, clock: Clock) -> Result<Self, JwksError> {
-        let keys = ArcSwapOption::empty();
         let source = match source {
             JwksSource::Inline(value) => {
-                keys.store(Some(Arc::new(parse(value.to_string().as_bytes())?)));
-                Source::Inline
+                parse(value.to_string().as_bytes())?;
+                Source::Inline(value.clone())
             }
             JwksSource::File(path) => Source::File(path.clone()),
             JwksSource::Url { url, ca_file, bearer_file } => {
@@ -97,16 +85,12 @@ impl Jwks {
                 Source::Url { url, ca_file: ca_file.clone(), bearer_file: bearer_file.clone() }
             }
         };
-        Ok(Self::of(source, keys, clock))
+        Ok(Self { source, keys: Fetched::nothing_yet(clock) })
     }
 
     /// Of an issuer that publishes metadata (OpenID Connect Discovery 1.0 §4).
     pub fn discovered(issuer: &str, ca_file: Option<PathBuf>, clock: Clock) -> Self {
-        Self::of(Source::Discovered { issuer: issuer.to_owned(), ca_file }, ArcSwapOption::empty(), clock)
-    }
-
-    fn of(source: Source, keys: ArcSwapOption<Vec<VerificationKey>>, clock: Clock) -> Self {
-        Self { source, clock, keys, asked: AtomicU64::new(0), had: AtomicU64::new(0), fetching: Mutex::new(()) }
+        Self { source: Source::Discovered { issuer: issuer.to_owned(), ca_file }, keys: Fetched::nothing_yet(clock) }
     }
 
     pub async fn key(&self, kid: Option<&str>, alg: Algorithm) -> Result<Arc<DecodingKey>, JwksError> {
@@ -115,27 +99,19 @@ impl Jwks {
             // A key that the refresh has withdrawn is not used any more.
             return self.find(kid, alg).ok_or(JwksError::UnknownKey);
         }
-        let outcome = self.ask(ASK_AGAIN_AFTER).await;
+        let outcome = self.keys.renew(self.fetch()).await;
         match self.find(kid, alg) {
             Some(key) => Ok(key),
-            None if self.is_current() => Err(JwksError::UnknownKey),
+            None if self.keys.is_current() => Err(JwksError::UnknownKey),
             // Nothing was ever had, or not lately: the token may well be good.
             None => Err(outcome.err().unwrap_or_else(|| JwksError::Source("not had yet".to_owned()))),
         }
     }
 
-    /// Whether what is known is what was said when last asked.
-    fn is_current(&self) -> bool {
-        let inline = matches!(self.source, Source::Inline);
-        self.keys.load().is_some() && (inline || self.had.load(Ordering::Relaxed) >= self.asked.load(Ordering::Relaxed))
-    }
-
     async fn refresh_if_old(&self) {
-        if !matches!(self.source, Source::Inline)
-            && self.clock.seconds() >= self.had.load(Ordering::Relaxed) + REFRESH_AFTER
-        {
+        if self.keys.is_old() {
             // Old keys are better than none, and than waiting for who hangs.
-            let asked = tokio::time::timeout(REFRESH_WITHIN, self.ask(ASK_AGAIN_AFTER)).await;
+            let asked = tokio::time::timeout(REFRESH_WITHIN, self.keys.renew(self.fetch())).await;
             let error = match asked {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error,
@@ -145,39 +121,27 @@ impl Jwks {
         }
     }
 
-    /// One at a time; those who waited take what the first one got.
-    async fn ask(&self, not_within: u64) -> Result<(), JwksError> {
-        let _one_at_a_time = self.fetching.lock().await;
-        let now = self.clock.seconds();
-        let asked = self.asked.load(Ordering::Relaxed);
-        if asked != 0 && now < asked + not_within {
-            return Ok(());
-        }
-        self.asked.store(now, Ordering::Relaxed);
-        let keys = match &self.source {
-            Source::Inline => return Ok(()),
+    async fn fetch(&self) -> Result<Vec<VerificationKey>, JwksError> {
+        match &self.source {
+            Source::Inline(value) => parse(value.to_string().as_bytes()),
             Source::File(path) => {
                 let json = tokio::fs::read(path)
                     .await
                     .map_err(|error| JwksError::Source(format!("{}: {error}", path.display())))?;
-                parse(&json)?
+                parse(&json)
             }
             Source::Url { url, ca_file, bearer_file } => {
-                parse(&fetch(url, ca_file.as_deref(), bearer_file.as_deref()).await?)?
+                parse(&fetch(url, ca_file.as_deref(), bearer_file.as_deref()).await?)
             }
             Source::Discovered { issuer, ca_file } => {
                 let url = discover(issuer, ca_file.as_deref()).await?;
-                parse(&fetch(&url, ca_file.as_deref(), None).await?)?
+                parse(&fetch(&url, ca_file.as_deref(), None).await?)
             }
-        };
-        self.keys.store(Some(Arc::new(keys)));
-        self.had.store(now, Ordering::Relaxed);
-        Ok(())
+        }
     }
 
     fn find(&self, kid: Option<&str>, alg: Algorithm) -> Option<Arc<DecodingKey>> {
-        let keys = self.keys.load();
-        let keys = keys.as_ref()?;
+        let keys = self.keys.known()?;
         let fits = |key: &&VerificationKey| key.family == family_of(alg) && key.alg.is_none_or(|only| only == alg);
         let found = match kid {
             Some(kid) => keys.iter().filter(fits).find(|key| key.kid.as_deref() == Some(kid)),

@@ -9,6 +9,7 @@ pub mod config;
 pub mod endpoint;
 pub mod events;
 pub mod federation;
+pub mod fetched;
 pub mod foreign;
 pub mod form;
 pub mod identity;

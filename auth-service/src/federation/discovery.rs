@@ -1,9 +1,7 @@
 //! A provider's discovery document and keys: had when first needed, and again when they are old or a key is missing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwapOption;
 use openidconnect::core::{
     CoreAuthDisplay, CoreClaimName, CoreClaimType, CoreClientAuthMethod, CoreGrantType, CoreJsonWebKey,
     CoreJweContentEncryptionAlgorithm, CoreJweKeyManagementAlgorithm, CoreResponseMode, CoreResponseType,
@@ -11,16 +9,11 @@ use openidconnect::core::{
 };
 use openidconnect::{AdditionalProviderMetadata, DiscoveryError, IssuerUrl, ProviderMetadata};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
 
 use super::wire::Wire;
 use super::{ProviderError, whole};
 use crate::clock::Clock;
-
-/// Made-up key ids, and people who try again, must not make us ask all the time.
-const ASK_AGAIN_AFTER: u64 = 10;
-/// So that withdrawn keys go.
-const REFRESH_AFTER: u64 = 300;
+use crate::fetched::Fetched;
 
 /// What the library leaves out.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -50,51 +43,31 @@ pub(super) type Metadata = ProviderMetadata<
 pub(super) struct Discovery {
     issuer: String,
     wire: Wire,
-    clock: Clock,
-    known: ArcSwapOption<Metadata>,
-    /// Unix seconds of the last attempt and the last success; 0: none.
-    asked: AtomicU64,
-    had: AtomicU64,
-    asking: Mutex<()>,
+    metadata: Fetched<Metadata>,
 }
 
 impl Discovery {
     pub(super) fn new(issuer: String, wire: Wire, clock: Clock) -> Self {
-        let known = ArcSwapOption::empty();
-        Self { issuer, wire, clock, known, asked: AtomicU64::new(0), had: AtomicU64::new(0), asking: Mutex::new(()) }
+        Self { issuer, wire, metadata: Fetched::nothing_yet(clock) }
     }
 
     pub(super) async fn current(&self) -> Result<Arc<Metadata>, ProviderError> {
-        let Some(known) = self.known.load_full() else { return self.ask().await };
-        if self.clock.seconds() < self.had.load(Ordering::Relaxed) + REFRESH_AFTER {
-            return Ok(known);
+        match self.metadata.known() {
+            None => self.renewed().await,
+            Some(known) if !self.metadata.is_old() => Ok(known),
+            Some(known) => self.renewed().await.or_else(|error| {
+                // Old keys are better than none.
+                tracing::warn!(%error, issuer = self.issuer, "a provider's keys cannot be refreshed; the known ones are used on");
+                Ok(known)
+            }),
         }
-        self.ask().await.or_else(|error| {
-            // Old keys are better than none.
-            tracing::warn!(%error, issuer = self.issuer, "a provider's keys cannot be refreshed; the known ones are used on");
-            Ok(known)
-        })
     }
 
-    /// After a key was missing.
+    /// Also after a key was missing.
     pub(super) async fn renewed(&self) -> Result<Arc<Metadata>, ProviderError> {
-        self.ask().await
-    }
-
-    /// One at a time; those who waited take what the first one got.
-    async fn ask(&self) -> Result<Arc<Metadata>, ProviderError> {
-        let _one_at_a_time = self.asking.lock().await;
-        let now = self.clock.seconds();
-        let asked = self.asked.load(Ordering::Relaxed);
-        if asked != 0 && now < asked + ASK_AGAIN_AFTER {
-            let silent = || ProviderError::Unreachable(format!("{}: no answer a moment ago", self.issuer));
-            return self.known.load_full().ok_or_else(silent);
-        }
-        self.asked.store(now, Ordering::Relaxed);
-        let metadata = Arc::new(self.fetch().await?);
-        self.known.store(Some(Arc::clone(&metadata)));
-        self.had.store(now, Ordering::Relaxed);
-        Ok(metadata)
+        self.metadata.renew(self.fetch()).await?;
+        let silent = || ProviderError::Unreachable(format!("{}: no answer a moment ago", self.issuer));
+        self.metadata.known().ok_or_else(silent)
     }
 
     async fn fetch(&self) -> Result<Metadata, ProviderError> {

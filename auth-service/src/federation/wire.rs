@@ -3,20 +3,25 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 
+use crate::clock::Clock;
 use crate::config::is_confidential;
-use crate::outgoing;
+use crate::outgoing::Connections;
+
+/// Of an answer: keys and claims are far smaller.
+const MAX_BODY: usize = 1 << 20;
 
 #[derive(Clone)]
 pub(super) struct Wire {
     /// Only for an issuer on this machine.
     plain: bool,
-    ca_file: Option<PathBuf>,
+    connections: Arc<Connections>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +29,9 @@ pub(super) struct Wire {
 pub(super) struct WireError(String);
 
 impl Wire {
-    pub(super) fn new(issuer: &str, ca_file: Option<PathBuf>) -> Self {
-        Self { plain: issuer.starts_with("http://"), ca_file }
+    pub(super) fn new(issuer: &str, ca_file: Option<PathBuf>, clock: Clock) -> Self {
+        let connections = Arc::new(Connections::new(ca_file, MAX_BODY, clock));
+        Self { plain: issuer.starts_with("http://"), connections }
     }
 
     /// Whether an address that the provider names may be used: a discovery document must not lead off TLS.
@@ -39,7 +45,7 @@ impl Wire {
             return Err(WireError(format!("{url}: https is needed")));
         }
         let request = request.map(|body| Full::new(Bytes::from(body)));
-        let answer = outgoing::send(request, self.ca_file.as_deref()).await.map_err(WireError)?;
+        let answer = self.connections.send(request).await.map_err(WireError)?;
         if answer.status().is_server_error() {
             return Err(WireError(format!("{url}: {}", answer.status())));
         }
