@@ -16,6 +16,7 @@ from .http import Client
 from .prober import Prober
 from .redis_server import RedisServer
 from .report import Failed, eventually, note
+from .token_issuer import TokenIssuer
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -34,6 +35,7 @@ class World:
         self.folder = Path(tempfile.mkdtemp(prefix="cloakroom-journey-"))
         self.authority = Authority(self.folder)
         self.redis = RedisServer(self.folder, self.authority, NODE, 26390, secrets.token_urlsafe(24))
+        self.token_issuer = TokenIssuer(self.authority, NODE, 26391)
         self.http = Client(self.authority.certificate)
         self.person = {"username": "ada", "password": secrets.token_urlsafe(16), "email": "ada@journey.test"}
         self.cookie = None  # of the shop, as the browser has it
@@ -54,6 +56,7 @@ class World:
         if self._edge:
             self._edge.close()
         self.redis.stop()
+        self.token_issuer.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def manifest(self, name):

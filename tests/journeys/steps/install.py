@@ -80,7 +80,7 @@ def helm_upgrade(world, tag=None):
     values = {
         "issuer": ISSUER,
         "image": {"registry": "localhost", "tag": tag or cluster.image_tag()},
-        "authService": {"tlsSecret": "public-tls"},
+        "authService": {"tlsSecret": "public-tls", "tokenIssuers": [partner(world.token_issuer)]},
         "redis": {
             "url": world.redis.url,
             "username": world.redis.user,
@@ -93,6 +93,11 @@ def helm_upgrade(world, tag=None):
         "upgrade", "--install", "cloakroom", CHART, "-n", SYSTEM, "-f", "-", "--wait", "--timeout", "120s",
         stdin=json.dumps(values), timeout=150,
     )  # fmt: skip
+
+
+def partner(issuer):
+    authority = {"name": "redis-ca", "key": "ca.crt"}
+    return {"id": issuer.id, "issuer": issuer.url, "policies": [f"{SHOP}/*"], "audiences": [issuer.audience], "jwks": {"caSecret": authority}}
 
 
 def state():
