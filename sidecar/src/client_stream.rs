@@ -102,10 +102,7 @@ pub enum WriteHalf<'s> {
 
 impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_read(cx, into),
-            Self::Tls(stream) => stream.get_mut().poll_read(cx, into),
-        }
+        Pin::new(&mut self.get_mut().split().0).poll_read(cx, into)
     }
 }
 
@@ -120,10 +117,7 @@ impl AsyncRead for ReadHalf<'_> {
 
 impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Self::Tls(stream) => stream.get_mut().poll_write(cx, &[IoSlice::new(bytes)]),
-        }
+        Pin::new(&mut self.get_mut().split().1).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -131,10 +125,7 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
-            Self::Tls(stream) => stream.get_mut().poll_write(cx, slices),
-        }
+        Pin::new(&mut self.get_mut().split().1).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -142,17 +133,11 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Self::Tls(stream) => stream.get_mut().poll_flush(cx),
-        }
+        Pin::new(&mut self.get_mut().split().1).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Tls(stream) => stream.get_mut().poll_shutdown(cx),
-        }
+        Pin::new(&mut self.get_mut().split().1).poll_shutdown(cx)
     }
 }
 
