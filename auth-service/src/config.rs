@@ -3,6 +3,7 @@
 mod defaults;
 mod overrides;
 pub mod providers;
+pub mod registration;
 mod token_issuers;
 
 use std::collections::BTreeMap;
@@ -67,6 +68,9 @@ pub struct Config {
     /// Other OpenID providers that people may sign in with.
     #[serde(default)]
     pub providers: Vec<providers::Provider>,
+    /// Clients that register themselves.
+    #[serde(default)]
+    pub registration: registration::Registration,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -394,6 +398,7 @@ impl Config {
         }
         providers::validate(&self.providers)?;
         token_issuers::validate(&self.token_issuers, &self.issuer)?;
+        self.registration.validate(self.tokens)?;
         if let Some(rbac) = &self.admin.kubernetes_rbac {
             if !is_confidential(&rbac.url) {
                 return refuse("admin.kubernetes_rbac.url: https, or http on this machine");
@@ -443,6 +448,8 @@ mod tests {
         parse(r#"{"issuer":"http://localhost:8001","internal":{"listen":"127.0.0.1:0"}}"#, &[]).unwrap();
         let provider = &parse(&provider(""), &[]).unwrap().providers[0];
         assert_eq!((provider.create, provider.trust_factors, provider.claims.groups.as_ref()), (false, false, None));
+        let off = parse(&format!("{MINIMAL}registration: {{mode: off}}"), &[]).unwrap().registration.mode;
+        assert_eq!(off, registration::Mode::Off, "a word here, not YAML 1.1's false");
     }
 
     #[test]
@@ -482,6 +489,9 @@ mod tests {
             (&provider("id: Corp"), "id:"),
             (&provider("issuer: 'http://idp.example.com'"), "issuer:"),
             (&provider("group_prefix: ''"), "group_prefix"),
+            (&format!("{MINIMAL}registration: {{mode: closed}}"), "unknown variant"),
+            (&format!("{MINIMAL}registration: {{scopes: ['a b']}}"), "registration.scopes"),
+            (&format!("{MINIMAL}registration: {{idle_seconds: 86400}}"), "registration.idle_seconds"),
             (
                 &format!("{}\n- {{id: b, name: B, issuer: 'https://idp.example.com', client_id: x}}", provider("")),
                 "each once",

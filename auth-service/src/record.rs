@@ -15,6 +15,8 @@ pub mod group;
 pub mod hash;
 pub mod origin;
 pub mod profile;
+pub mod registered;
+pub mod registration_token;
 pub mod reset;
 pub mod session;
 pub mod signed_in_at;

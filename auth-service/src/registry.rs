@@ -53,6 +53,18 @@ impl Registry {
         all
     }
 
+    /// Audiences of the policies of whichever app has this address: several may share an origin, by path.
+    pub fn audiences_at(&self, address: &str) -> Vec<String> {
+        let Ok(url) = Url::parse(address) else { return Vec::new() };
+        // RFC 8707 §2: no fragment. Whoever has a user name in it means some other host than it looks like.
+        if !matches!(url.scheme(), "https" | "http") || url.fragment().is_some() || !url.username().is_empty() {
+            return Vec::new();
+        }
+        let origin = url.origin().ascii_serialization();
+        let there = |policy: &&Arc<PolicyRegistration>| policy.origins.contains(&origin);
+        self.all().iter().filter(there).map(|policy| policy.audience.clone()).collect()
+    }
+
     pub async fn reload(&self, store: &dyn Store) -> Result<(), StoreError> {
         let (policies, _) = read(store).await?;
         self.hold(policies);
@@ -269,6 +281,36 @@ mod tests {
         assert!(!one.put(&store, policy("shop/web", "shop/web", "https://shop.example.com/")).await.unwrap());
         other.reload(&store).await.unwrap();
         assert_eq!(other.get("shop/web").unwrap().origins, ["https://shop.example.com"]);
+    }
+
+    #[tokio::test]
+    async fn an_address_of_an_app_stands_for_its_audience() {
+        let (store, registry) = (MemoryStore::new(Clock::system()), Registry::default());
+        for (name, origin) in [
+            ("shop/web", "https://shop.example.com"),
+            ("shop/api", "https://shop.example.com"),
+            ("wiki/web", "https://wiki.example.com:8443"),
+        ] {
+            registry.put(&store, policy(name, name, origin)).await.unwrap();
+        }
+        for address in ["https://shop.example.com", "https://shop.example.com/", "https://SHOP.example.com:443/mcp?x=1"]
+        {
+            assert_eq!(registry.audiences_at(address), ["shop/api", "shop/web"], "{address}");
+        }
+        assert_eq!(registry.audiences_at("https://wiki.example.com:8443/x"), ["wiki/web"]);
+        for address in [
+            "https://wiki.example.com",
+            "http://shop.example.com",
+            "https://shop.example.com#x",
+            "https://shop.example.com@evil.example",
+            "https://evil@shop.example.com",
+            "https://shop.example.com.evil.example",
+            "shop.example.com",
+            "ftp://shop.example.com",
+            "",
+        ] {
+            assert!(registry.audiences_at(address).is_empty(), "{address}");
+        }
     }
 
     #[test]

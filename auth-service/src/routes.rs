@@ -83,6 +83,7 @@ fn for_clients(app: &Shared) -> Router<Shared> {
         .route("/oauth2/device_authorization", post(oauth::device::authorize))
         .route("/oauth2/par", post(oauth::par::push))
         .route("/oauth2/revoke", post(oauth::revoke::revoke))
+        .merge(registration(app))
         .route_layer(refusals.clone());
     let of_pages = Router::new()
         .route(oauth::userinfo::PATH, get(oauth::userinfo::userinfo).post(oauth::userinfo::userinfo))
@@ -92,6 +93,18 @@ fn for_clients(app: &Shared) -> Router<Shared> {
         .merge(of_authenticated)
         .route_layer(from_fn(oauth::cors::share));
     Router::new().route("/oauth2/introspect", post(oauth::introspect::introspect)).route_layer(refusals).merge(of_pages)
+}
+
+/// Where it is not offered, it is not there.
+fn registration(app: &Shared) -> Router<Shared> {
+    if !oauth::register::is_offered(&app.config) {
+        return Router::new();
+    }
+    let one =
+        get(oauth::register::manage::get).put(oauth::register::manage::replace).delete(oauth::register::manage::delete);
+    Router::new()
+        .route(oauth::register::PATH, post(oauth::register::register))
+        .route(&format!("{}/{{client_id}}", oauth::register::PATH), one)
 }
 
 pub fn internal(app: Shared) -> Router {

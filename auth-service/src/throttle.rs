@@ -90,6 +90,12 @@ pub async fn refused(store: &dyn Store, limits: &Limits, client: &str, address: 
     Ok(if count < limits.per_client_and_address { Verdict::Go } else { Verdict::Wait(limits.window_seconds) })
 }
 
+/// Counts a client that somebody registers without a token.
+pub async fn registration(store: &dyn Store, per_address: u64, address: IpAddr) -> Result<Verdict, StoreError> {
+    let count = store.hit(&Key::new("registrations", network(address)), DAY).await?;
+    Ok(if count <= per_address { Verdict::Go } else { Verdict::Wait(DAY.as_secs()) })
+}
+
 /// What a browser that is known at an account has tried there.
 fn own(account: &str, known: &str) -> Key {
     Key::new("tries", name(&format!("known\0{account}\0{known}")))

@@ -64,6 +64,7 @@ def config(ready):
     ids = {
         "users": ask("/users", {"username": "target", "groups": ["target"]})["id"],
         "clients": ask("/clients", {"client_id": "target"})["client_id"],
+        "registration-tokens": ask("/registration-tokens", {"label": "target", "uses": 100})["id"],
         "api-keys": ask("/api-keys", {"service": "target", "audiences": ["a/b"]})["id"],
     }
     text = (pathlib.Path(__file__).parent / "schemathesis.toml").read_text()

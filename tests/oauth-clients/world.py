@@ -67,6 +67,7 @@ def main(ready_file):
         },
         # Characters that have to be form-encoded before they are joined (RFC 6749 section 2.3.1).
         "robot": client("robot~1.2", grant_types=["client_credentials"], scopes=["orders"], audiences=[audience]),
+        "registration_token": admin("POST", "/registration-tokens", {"label": "judges", "uses": 10})["token"],
         "gateway": client("gateway", introspects=[audience]),
     }
     json.dump(world, sys.stdout)

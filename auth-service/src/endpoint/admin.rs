@@ -1,4 +1,4 @@
-//! `/admin/v1`: users, groups, sessions, grants, clients, API keys, signing keys, audit trail; JSON, for administrators.
+//! `/admin/v1`: users, groups, sessions, grants, clients, registration tokens, API keys, signing keys, audit trail; JSON, for administrators.
 
 #![expect(unused_qualifications, reason = "utoipa's macros name types by their whole path")]
 
@@ -12,6 +12,7 @@ pub mod identities;
 pub mod input;
 pub mod keys;
 pub mod openapi;
+pub mod registration_tokens;
 pub mod sessions;
 pub mod users;
 
@@ -89,6 +90,8 @@ fn table() -> OpenApiRouter<Shared> {
         .routes(routes!(clients::list, clients::create))
         .routes(routes!(clients::get, clients::replace, clients::delete))
         .routes(routes!(clients::new_secret))
+        .routes(routes!(registration_tokens::list, registration_tokens::create))
+        .routes(routes!(registration_tokens::get, registration_tokens::delete))
         .routes(routes!(api_keys::list, api_keys::create))
         .routes(routes!(api_keys::get, api_keys::delete))
         .routes(routes!(api_keys::rotate))

@@ -1,5 +1,6 @@
 //! OAuth 2.1 and OpenID Connect on the public port.
 
+pub mod audiences;
 pub mod authorize;
 pub mod client_auth;
 pub mod cors;
@@ -13,6 +14,7 @@ pub mod introspect;
 pub mod logout;
 pub mod par;
 pub mod refusals;
+pub mod register;
 pub mod revoke;
 pub mod token;
 pub mod userinfo;

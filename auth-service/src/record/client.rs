@@ -1,12 +1,16 @@
 //! Registered OAuth clients: third-party applications, gateways, services. Policies are clients too, but live in the registry.
 
+pub mod redirect_uri;
+
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use super::hash::StoredHash;
+use super::registered::{self, Registered, Way};
 use crate::store::{Created, Key, Store, StoreError, Update, Updated, from_json, to_json};
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Client {
     pub client_id: String,
@@ -43,6 +47,9 @@ pub struct Client {
     /// People sign in to it with two factors, whatever it asks for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_mfa: bool,
+    /// Absent: an administrator made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered: Option<Registered>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -60,6 +67,10 @@ pub enum GrantType {
 impl GrantType {
     pub const ALL: [Self; 5] =
         [Self::AuthorizationCode, Self::RefreshToken, Self::ClientCredentials, Self::DeviceCode, Self::TokenExchange];
+
+    /// Those of clients that registered themselves. A device's page has no address to show, so that a name that nobody has checked would be
+    /// all that people could judge by; the others are for programs that somebody trusts.
+    pub const REGISTERED: [Self; 2] = [Self::AuthorizationCode, Self::RefreshToken];
 
     /// `grant_type` at the token endpoint.
     pub fn name(self) -> &'static str {
@@ -98,6 +109,10 @@ pub enum InvalidClient {
     NoRedirectUri,
     #[error("name: at most {MAX_NAME} characters, none of them a control character")]
     Name,
+    #[error(
+        "a client that registered itself is a third party: no first_party, no introspects, no grants but authorization_code and refresh_token"
+    )]
+    Registered,
     #[error("lists: at most {MAX_LIST} of each, none of them empty, over-long or with a space in it")]
     List,
 }
@@ -114,13 +129,6 @@ impl Client {
     /// What was asked for, if all of it is allowed; nothing, if nothing was named: a token can do no more than somebody meant it to.
     pub fn scope_for(&self, asked: Option<&str>) -> Option<String> {
         narrow(&self.scopes, asked)
-    }
-
-    pub fn audiences_for(&self, asked: &[String]) -> Option<Vec<String>> {
-        if asked.is_empty() {
-            return Some(self.audiences.clone());
-        }
-        asked.iter().all(|one| self.audiences.contains(one)).then(|| asked.to_vec())
     }
 
     pub fn validate(&self) -> Result<(), InvalidClient> {
@@ -140,12 +148,12 @@ impl Client {
             return Err(InvalidClient::List);
         }
         for uri in self.redirect_uris.iter().chain(&self.post_logout_redirect_uris) {
-            if !is_redirect_uri(uri) {
+            if !redirect_uri::is_acceptable(uri) {
                 return Err(InvalidClient::RedirectUri(uri.clone()));
             }
         }
         if let Some(uri) = self.backchannel_logout_uri.as_ref()
-            && !(uri.starts_with("http") && is_redirect_uri(uri))
+            && !(uri.starts_with("http") && redirect_uri::is_acceptable(uri))
         {
             return Err(InvalidClient::BackchannelLogoutUri(uri.clone()));
         }
@@ -159,18 +167,23 @@ impl Client {
         if self.allows(GrantType::AuthorizationCode) && self.redirect_uris.is_empty() {
             return Err(InvalidClient::NoRedirectUri);
         }
+        let third_party = !self.first_party
+            && self.introspects.is_empty()
+            && self.grant_types.iter().all(|grant| GrantType::REGISTERED.contains(grant));
+        if self.registered.is_some() && !third_party {
+            return Err(InvalidClient::Registered);
+        }
         Ok(())
     }
 
-    /// Whether the given URI is registered: character by character (RFC 9700 §2.1), but for the port of a loopback address, which a native
-    /// application learns only when it starts (RFC 8252 §7.3).
+    /// Whether the given URI is registered.
     pub fn may_redirect_to(&self, uri: &str) -> bool {
-        is_registered(&self.redirect_uris, uri)
+        redirect_uri::is_registered(&self.redirect_uris, uri)
     }
 
     /// The same for the address after signing out.
     pub fn may_leave_to(&self, uri: &str) -> bool {
-        is_registered(&self.post_logout_redirect_uris, uri)
+        redirect_uri::is_registered(&self.post_logout_redirect_uris, uri)
     }
 }
 
@@ -198,64 +211,6 @@ pub fn is_scope(text: &str) -> bool {
     !text.is_empty() && text.len() <= 128 && text.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
 }
 
-fn is_redirect_uri(text: &str) -> bool {
-    if text.len() > 2048 || !text.bytes().all(|b| b.is_ascii_graphic()) || text.contains(['#', '\\', '*']) {
-        return false;
-    }
-    let Ok(uri) = Url::parse(text) else { return false };
-    match uri.scheme() {
-        "https" => uri.host().is_some() && uri.username().is_empty() && uri.password().is_none(),
-        "http" => is_loopback(&uri) && uri.username().is_empty() && uri.password().is_none(),
-        // RFC 8252 §7.1: a reversed domain name. Schemes that browsers act on have no dot.
-        scheme => scheme.contains('.'),
-    }
-}
-
-fn is_loopback(uri: &Url) -> bool {
-    match uri.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(domain)) => domain == "localhost",
-        None => false,
-    }
-}
-
-fn is_registered(registered: &[String], uri: &str) -> bool {
-    registered.iter().any(|one| one == uri || same_but_for_loopback_port(one, uri))
-}
-
-fn same_but_for_loopback_port(registered: &str, given: &str) -> bool {
-    let (Some(registered), Some(given)) = (LoopbackUri::split(registered), LoopbackUri::split(given)) else {
-        return false;
-    };
-    registered == given
-}
-
-/// A loopback URI without its port, split as text: what two parsers could read differently does not match at all.
-#[derive(PartialEq, Eq)]
-struct LoopbackUri<'a> {
-    host: &'a str,
-    rest: &'a str,
-}
-
-impl<'a> LoopbackUri<'a> {
-    fn split(uri: &'a str) -> Option<Self> {
-        // RFC 8252 §7.3 speaks of address literals; a name could be resolved to somewhere else (§8.3).
-        let rest = uri.strip_prefix("http://")?;
-        let host = ["127.0.0.1", "[::1]"].into_iter().find(|host| rest.starts_with(host))?;
-        let rest = &rest[host.len()..];
-        let rest = match rest.strip_prefix(':') {
-            Some(port_and_rest) => {
-                let digits = port_and_rest.bytes().take_while(u8::is_ascii_digit).count();
-                port_and_rest[..digits].parse::<u16>().ok().filter(|port| *port != 0)?;
-                &port_and_rest[digits..]
-            }
-            None => rest,
-        };
-        (rest.is_empty() || rest.starts_with('/')).then_some(Self { host, rest })
-    }
-}
-
 pub fn key(id: &str) -> Key {
     Key::new("client", id)
 }
@@ -264,35 +219,69 @@ fn all() -> Key {
     Key::new("clients", "all")
 }
 
-pub async fn create(store: &dyn Store, client: &Client) -> Result<bool, StoreError> {
+/// With a life, it is forgotten at its end.
+pub async fn create(store: &dyn Store, client: &Client, life: Option<Duration>) -> Result<bool, StoreError> {
     let fields = vec![("d".to_owned(), to_json(client))];
-    if store.create_durably(&key(&client.client_id), fields, None).await? != Created::Yes {
+    if store.create_durably(&key(&client.client_id), fields, life).await? != Created::Yes {
         return Ok(false);
     }
-    store.index_add(&all(), &client.client_id, None, None).await?;
+    enlist(store, client, life).await?;
     Ok(true)
 }
 
+/// Puts it where it is found by whoever lists clients.
+pub async fn enlist(store: &dyn Store, client: &Client, life: Option<Duration>) -> Result<(), StoreError> {
+    let of_its_way = client.registered.as_ref().map(|registered| registered::index(registered.way()));
+    for index in of_its_way.into_iter().chain([all()]) {
+        store.index_add(&index, &client.client_id, life, None).await?;
+    }
+    Ok(())
+}
+
 pub async fn load(store: &dyn Store, id: &str) -> Result<Option<Client>, StoreError> {
-    let Some(values) = store.read(&key(id), &["d"]).await? else { return Ok(None) };
-    values.into_iter().next().flatten().map(|json| from_json("client", &json)).transpose()
+    Ok(load_with_text(store, id).await?.map(|(client, _)| client))
 }
 
-pub async fn replace(store: &dyn Store, client: &Client) -> Result<bool, StoreError> {
-    let update = Update { set: vec![("d".to_owned(), to_json(client))], ..Update::default() };
-    Ok(store.update_durably(&key(&client.client_id), update).await? == Updated::Yes)
+/// And as it is stored, for [`replace`].
+pub async fn load_with_text(store: &dyn Store, id: &str) -> Result<Option<(Client, String)>, StoreError> {
+    let Some(values) = store.read(&key(id), &["d", "u"]).await? else { return Ok(None) };
+    let mut values = values.into_iter();
+    let (Some(text), last_used) = (values.next().flatten(), values.next().flatten()) else { return Ok(None) };
+    let mut client: Client = from_json("client", &text)?;
+    if let Some(registered) = &mut client.registered {
+        registered.last_used = last_used.as_deref().map(|json| from_json("client use", json)).transpose()?;
+    }
+    Ok(Some((client, text)))
 }
 
-/// Clients, and how many entries of the index they are.
-pub async fn list(store: &dyn Store, offset: usize, limit: usize) -> Result<(Vec<Client>, usize), StoreError> {
-    let ids = store.index_list(&all(), offset, limit).await?;
+/// Unless somebody else has changed it since it was loaded, or removed it.
+pub async fn replace(store: &dyn Store, client: &Client, before: String) -> Result<Updated, StoreError> {
+    let update = Update {
+        require: vec![("d".to_owned(), Some(before))],
+        set: vec![("d".to_owned(), to_json(client))],
+        ..Update::default()
+    };
+    store.update_durably(&key(&client.client_id), update).await
+}
+
+/// Clients, and how many entries of the index they are; all, or those that registered themselves in one way.
+pub async fn list(
+    store: &dyn Store,
+    way: Option<Way>,
+    offset: usize,
+    limit: usize,
+) -> Result<(Vec<Client>, usize), StoreError> {
+    let index = way.map_or_else(all, registered::index);
+    let ids = store.index_list(&index, offset, limit).await?;
     let clients = futures::future::try_join_all(ids.iter().map(|id| load(store, id))).await?;
     Ok((clients.into_iter().flatten().collect(), ids.len()))
 }
 
 pub async fn remove(store: &dyn Store, id: &str) -> Result<bool, StoreError> {
     let existed = store.take(&key(id)).await?.is_some();
-    store.index_remove(&all(), id).await?;
+    for index in [all(), registered::index(Way::Open), registered::index(Way::Token)] {
+        store.index_remove(&index, id).await?;
+    }
     Ok(existed)
 }
 
@@ -303,111 +292,21 @@ mod tests {
     fn client(uris: &[&str]) -> Client {
         Client {
             client_id: "demo".into(),
-            name: String::new(),
-            secret: None,
             redirect_uris: uris.iter().map(|uri| (*uri).to_owned()).collect(),
-            post_logout_redirect_uris: Vec::new(),
-            backchannel_logout_uri: None,
             grant_types: vec![GrantType::AuthorizationCode],
             scopes: vec!["orders".into(), "openid".into()],
             audiences: vec!["shop/web".into()],
-            introspects: Vec::new(),
-            dpop_bound_access_tokens: false,
-            first_party: false,
-            require_mfa: false,
+            ..Client::default()
         }
     }
 
     #[test]
-    fn redirect_uris_match_character_by_character() {
-        let client = client(&["https://app.example.com/callback"]);
-        assert!(client.may_redirect_to("https://app.example.com/callback"));
-        for other in [
-            "https://app.example.com/callback/",
-            "https://app.example.com/callback?x=1",
-            "https://app.example.com/callback#x",
-            "https://app.example.com:443/callback",
-            "https://APP.example.com/callback",
-            "https://app.example.com/callback/../evil",
-            "https://app.example.com.evil.example/callback",
-            "https://app.example.com@evil.example/callback",
-            "https://evil.example/https://app.example.com/callback",
-            "http://app.example.com/callback",
-            "//app.example.com/callback",
-            "https:/app.example.com/callback",
-            "https://app.example.com\\callback",
-            " https://app.example.com/callback",
-            "https://app.example.com/%63allback",
-            "javascript:alert(1)//https://app.example.com/callback",
-            "",
-        ] {
-            assert!(!client.may_redirect_to(other), "{other}");
-        }
-    }
-
-    #[test]
-    fn a_loopback_uri_matches_on_any_port_and_nothing_else() {
-        let client = client(&["http://127.0.0.1/callback", "http://[::1]:9/x"]);
-        for good in ["http://127.0.0.1:1/callback", "http://127.0.0.1:65535/callback", "http://127.0.0.1/callback"] {
-            assert!(client.may_redirect_to(good), "{good}");
-        }
-        assert!(client.may_redirect_to("http://[::1]:8080/x"));
-        for bad in [
-            "http://127.0.0.1:0/callback",
-            "http://127.0.0.1:65536/callback",
-            "http://127.0.0.1:/callback",
-            "http://127.0.0.1:80x/callback",
-            "http://127.0.0.1:80@evil.example/callback",
-            "http://127.0.0.1.evil.example/callback",
-            "http://127.0.0.1@evil.example/callback",
-            "http://127.0.0.1:1/other",
-            "http://127.0.0.1:1/callback?x",
-            "http://127.0.0.2:1/callback",
-            "http://localhost:1/callback",
-            "http://localhost/callback",
-            "https://127.0.0.1:1/callback",
-            "http://127.1:1/callback",
-        ] {
-            assert!(!client.may_redirect_to(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_registered_https_uri_gets_no_leeway_for_its_port() {
-        assert!(!client(&["https://app.example.com/cb"]).may_redirect_to("https://app.example.com:8443/cb"));
-    }
-
-    #[test]
-    fn uris_that_browsers_would_run_or_misread_are_not_registered() {
-        for bad in [
-            "javascript:alert(1)",
-            "data:text/html,x",
-            "http://app.example.com/cb",
-            "https://u:p@app.example.com/cb",
-            "https://app.example.com/cb#x",
-            "https://*.example.com/cb",
-            "/cb",
-            "",
-            "https://app.example.com\\@evil",
-            "blob:https://x",
-            "file:///etc/passwd",
-            "https://exa mple.com/",
-        ] {
-            assert!(client(&[bad]).validate().is_err(), "{bad}");
-        }
-        for good in ["https://app.example.com/cb?tenant=1", "http://localhost:3000/cb", "com.example.app:/cb"] {
-            assert_eq!(client(&[good]).validate(), Ok(()), "{good}");
-        }
-    }
-
-    #[test]
-    fn a_client_gets_no_scope_or_audience_that_it_is_not_allowed() {
+    fn a_client_gets_no_scope_that_it_is_not_allowed() {
         let client = client(&["https://x.example/cb"]);
         assert_eq!(client.scope_for(None).as_deref(), Some(""), "least privilege");
         assert_eq!(client.scope_for(Some("orders orders")).as_deref(), Some("orders"));
         assert_eq!(client.scope_for(Some("orders admin")), None);
         assert_eq!(client.scope_for(Some(" ")), None);
-        assert_eq!(client.audiences_for(&["bank/web".into()]), None);
     }
 
     #[test]

@@ -35,6 +35,8 @@ mod pages;
 mod passkeys;
 mod policies;
 mod redis;
+mod registration;
+mod registration_abuse;
 mod sign_in;
 mod tls;
 mod workloads;

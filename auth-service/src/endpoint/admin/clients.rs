@@ -6,16 +6,18 @@ use cloakroom_protocol::revocation::Receipt;
 use cloakroom_protocol::token::TokenId;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::input::{InBody, InPath, InQuery, List, Paging, Wait};
+use super::input::{InBody, InPath, InQuery, List, Paging, Wait, between, default_limit};
 use crate::app::Shared;
 use crate::endpoint::caller::Administrator;
 use crate::endpoint::internal::revoke::receipt_for;
 use crate::endpoint::problem::ApiError;
 use crate::record::client::{self, Client, GrantType};
 use crate::record::hash::StoredHash;
+use crate::record::registered::{About, Registered, Way};
 use crate::revoke;
+use crate::store::Updated;
 
 /// A client as it is written and as it is shown: what `GET` gives, `PUT` takes.
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -55,18 +57,45 @@ pub struct Document {
     first_party: bool,
     /// People sign in to it with two factors, whatever it asks for.
     require_mfa: bool,
+    /// How it came, if it registered itself. Ours: what is sent is not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(read_only)]
+    registered: Option<Provenance>,
     /// Shown once, when it was made. Ours: one that is sent is not looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
     client_secret: Option<String>,
 }
 
+/// How a client came that registered itself (RFC 7591).
+#[derive(Default, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClientRegistration)]
+#[serde(deny_unknown_fields, default)]
+pub struct Provenance {
+    /// `open`, or `token:` and the label of the registration token.
+    by: String,
+    /// Unix seconds, as is the following.
+    at: u64,
+    /// When it last got a token, to the day; absent: never.
+    last_used: Option<u64>,
+    /// What it says about itself besides; nobody has checked it.
+    about: About,
+}
+
+impl From<Registered> for Provenance {
+    fn from(registered: Registered) -> Self {
+        let Registered { by, at, last_used, about, .. } = registered;
+        Self { by: by.to_string(), at, last_used, about }
+    }
+}
+
 impl Document {
-    fn into_client(self, client_id: String, secret: Option<StoredHash>) -> Result<Client, ApiError> {
+    /// `before`: what of it cannot be set.
+    fn into_client(self, client_id: String, before: Kept) -> Result<Client, ApiError> {
         let client = Client {
             client_id,
             name: self.name,
-            secret,
+            secret: before.secret,
             redirect_uris: self.redirect_uris,
             post_logout_redirect_uris: self.post_logout_redirect_uris,
             backchannel_logout_uri: self.backchannel_logout_uri,
@@ -77,6 +106,7 @@ impl Document {
             dpop_bound_access_tokens: self.dpop_bound_access_tokens,
             first_party: self.first_party,
             require_mfa: self.require_mfa,
+            registered: before.registered,
         };
         client.validate().map_err(|error| ApiError::Unprocessable(error.to_string()))?;
         Ok(client)
@@ -97,9 +127,17 @@ impl Document {
             dpop_bound_access_tokens: client.dpop_bound_access_tokens,
             first_party: client.first_party,
             require_mfa: client.require_mfa,
+            registered: client.registered.map(Provenance::from),
             client_secret,
         }
     }
+}
+
+/// What of a client is not the administrator's to set.
+#[derive(Default)]
+struct Kept {
+    secret: Option<StoredHash>,
+    registered: Option<Registered>,
 }
 
 #[utoipa::path(
@@ -114,30 +152,59 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<Document>), ApiError> {
     let secret = (!new.public).then(|| app.random.secret());
     let id = new.client_id.clone().unwrap_or_else(|| format!("client-{}", app.random.with(TokenId::generate)));
-    let client = new.into_client(id, secret.as_deref().map(StoredHash::of_secret))?;
-    if !client::create(app.store(), &client).await? {
+    let kept = Kept { secret: secret.as_deref().map(StoredHash::of_secret), registered: None };
+    let client = new.into_client(id, kept)?;
+    if !client::create(app.store(), &client, None).await? {
         return Err(ApiError::Conflict("the client id is taken".to_owned()));
     }
     crate::audit::record("client.created", &admin, &client.client_id, "");
     Ok((StatusCode::CREATED, Json(Document::of(client, secret))))
 }
 
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct Search {
+    /// Only those that registered themselves, without a token or with one.
+    #[param(inline)]
+    registered: Option<Way>,
+    /// Items to pass over.
+    #[serde(default, deserialize_with = "between::<_, 0, 1_000_000_000>")]
+    #[param(required = false, default = 0, minimum = 0, maximum = 1_000_000_000)]
+    offset: u64,
+    /// Items at most.
+    #[serde(default = "default_limit", deserialize_with = "between::<_, 1, 500>")]
+    #[param(required = false, default = 100, minimum = 1, maximum = 500)]
+    limit: u64,
+}
+
 #[utoipa::path(
-    get, path = "/clients", tag = "clients", summary = "List clients", params(Paging),
+    get, path = "/clients", tag = "clients", summary = "List clients", params(Search),
     responses((status = 200, body = List<Document>))
 )]
 pub async fn list(
     State(app): State<Shared>,
     _: Administrator,
-    InQuery(paging): InQuery<Paging>,
+    InQuery(Search { registered, offset, limit }): InQuery<Search>,
 ) -> Result<Json<List<Document>>, ApiError> {
-    let (clients, held) = client::list(app.store(), paging.offset(), paging.limit()).await?;
+    let paging = Paging { offset, limit };
+    let (clients, held) = client::list(app.store(), registered, paging.offset(), paging.limit()).await?;
     let items = clients.into_iter().map(|client| Document::of(client, None)).collect();
     Ok(Json(List::page(items, held, paging)))
 }
 
-async fn find(app: &Shared, id: &str) -> Result<Client, ApiError> {
-    client::load(app.store(), id).await?.ok_or(ApiError::NotFound("no such client"))
+async fn find(app: &Shared, id: &str) -> Result<(Client, String), ApiError> {
+    client::load_with_text(app.store(), id).await?.ok_or(NO_SUCH)
+}
+
+const NO_SUCH: ApiError = ApiError::NotFound("no such client");
+
+async fn replace_with(app: &Shared, client: &Client, before: String) -> Result<(), ApiError> {
+    match client::replace(app.store(), client, before).await? {
+        Updated::Yes => Ok(()),
+        Updated::Missing => Err(NO_SUCH),
+        Updated::Conflict => Err(ApiError::Conflict("somebody else has changed the client meanwhile".to_owned())),
+    }
 }
 
 #[utoipa::path(
@@ -149,14 +216,14 @@ pub async fn get(
     _: Administrator,
     InPath(id): InPath<String>,
 ) -> Result<Json<Document>, ApiError> {
-    Ok(Json(Document::of(find(&app, &id).await?, None)))
+    Ok(Json(Document::of(find(&app, &id).await?.0, None)))
 }
 
 #[utoipa::path(
     put, path = "/clients/{id}", tag = "clients", summary = "Set all but id, secret and whether there is one",
     params(("id" = String, Path)), request_body = Document, responses(
         (status = 200, body = Document),
-        (status = 409, description = "The body is of another client, or has a secret where this one has none.")
+        (status = 409, description = "The body is of another client, or has no secret where this one has one; or somebody else has changed it.")
     )
 )]
 pub async fn replace(
@@ -165,7 +232,7 @@ pub async fn replace(
     InPath(id): InPath<String>,
     InBody(new): InBody<Document>,
 ) -> Result<Json<Document>, ApiError> {
-    let before = find(&app, &id).await?;
+    let (before, text) = find(&app, &id).await?;
     if new.client_id.as_ref().is_some_and(|given| *given != id) {
         return Err(ApiError::Conflict("client_id: cannot be changed".to_owned()));
     }
@@ -173,11 +240,10 @@ pub async fn replace(
     if new.public && before.secret.is_some() {
         return Err(ApiError::Conflict("public: cannot be changed".to_owned()));
     }
-    let client = new.into_client(id, before.secret.clone())?;
+    let kept = Kept { secret: before.secret.clone(), registered: before.registered.clone() };
+    let client = new.into_client(id, kept)?;
     if client != before {
-        if !client::replace(app.store(), &client).await? {
-            return Err(ApiError::NotFound("no such client"));
-        }
+        replace_with(&app, &client, text).await?;
         crate::audit::record("client.updated", &admin, &client.client_id, "");
     }
     Ok(Json(Document::of(client, None)))
@@ -194,13 +260,13 @@ pub async fn new_secret(
     admin: Administrator,
     InPath(id): InPath<String>,
 ) -> Result<Json<Document>, ApiError> {
-    let mut client = find(&app, &id).await?;
+    let (mut client, text) = find(&app, &id).await?;
     if client.secret.is_none() {
         return Err(ApiError::Conflict("a public client has no secret".to_owned()));
     }
     let secret = app.random.secret();
     client.secret = Some(StoredHash::of_secret(&secret));
-    client::replace(app.store(), &client).await?;
+    replace_with(&app, &client, text).await?;
     crate::audit::record("client.secret-rotated", &admin, &client.client_id, "");
     Ok(Json(Document::of(client, Some(secret))))
 }

@@ -13,6 +13,7 @@ use cloakroom_protocol::token::TokenId;
 use http::HeaderMap;
 use url::Url;
 
+use super::audiences::audiences;
 use super::error::OAuthError;
 use super::id_token;
 use crate::app::{App, Shared};
@@ -26,6 +27,7 @@ use crate::pkce::is_challenge;
 use crate::record::client;
 use crate::record::code::{self, Code};
 use crate::record::flow::{self, AuthorizationRequest, Goal, Prompt};
+use crate::record::registered::Registered;
 use crate::record::session::{Session, Terms};
 use crate::record::{consent as consents, user};
 use crate::registry::terms;
@@ -105,7 +107,10 @@ async fn authorize(app: &App, headers: &HeaderMap, address: IpAddr, encoded: &[u
     };
     let request = match checked {
         Ok(request) => request,
-        Err(Refused { redirect_uri, state, refusal }) => {
+        Err(Refused { refusal, untrusted: true, .. }) => {
+            return Err(PageError::BadRequest(format!("the application made a mistake: {}", refusal.description())));
+        }
+        Err(Refused { redirect_uri, state, refusal, .. }) => {
             return Ok(refuse(app, &redirect_uri, state.as_deref(), refusal));
         }
     };
@@ -119,6 +124,9 @@ pub struct Refused {
     redirect_uri: String,
     state: Option<String>,
     refusal: Refusal,
+    /// Anybody may have registered the address: a browser goes there only once the person has agreed (RFC 9700 §4.11.2), or this would be
+    /// an open redirector.
+    untrusted: bool,
 }
 
 impl Refused {
@@ -148,8 +156,11 @@ pub async fn check(app: &App, parameters: &Parameters) -> Result<Result<Authoriz
         return Err(bad("the application wants to be answered at an address that is not registered for it"));
     }
     let state = parameters.owned("state");
-    let refused =
-        |refusal| Ok(Err(Refused { redirect_uri: redirect_uri.to_owned(), state: parameters.owned("state"), refusal }));
+    let untrusted = client.registered.as_ref().is_some_and(Registered::is_open);
+    let refused = |refusal| {
+        let (redirect_uri, state) = (redirect_uri.to_owned(), parameters.owned("state"));
+        Ok(Err(Refused { redirect_uri, state, refusal, untrusted }))
+    };
     if !client.allows(client::GrantType::AuthorizationCode) {
         return refused(Refusal::UnauthorizedClient);
     }
@@ -175,14 +186,17 @@ pub async fn check(app: &App, parameters: &Parameters) -> Result<Result<Authoriz
         return refused(Refusal::InvalidRequest("state, nonce, acr_values or login_hint is too long"));
     }
     let Some(scope) = client.scope_for(parameters.get("scope")) else { return refused(Refusal::InvalidScope) };
-    let mut asked = parameters.list("resource");
-    asked.extend(parameters.list("audience"));
-    let Some(aud) = client.audiences_for(&asked) else { return refused(Refusal::InvalidTarget) };
+    let Some(aud) = audiences(app, &client, parameters) else { return refused(Refusal::InvalidTarget) };
     let Some(mut prompt) = parse_prompt(parameters.get("prompt")) else {
         return refused(Refusal::InvalidRequest("prompt is none, or of login and consent"));
     };
     // RFC 8252 §8.6: any program on the device can pose as a client that has neither a secret nor an address of its own.
     prompt.consent |= client.is_public() && !redirect_uri.starts_with("https://");
+    // Whoever registered itself may be somebody else tomorrow: what it says of itself, and its address, it can change.
+    prompt.consent |= client.registered.is_some();
+    if untrusted && prompt.none {
+        return refused(Refusal::ConsentRequired);
+    }
     let max_age = match parameters.get("max_age").map(str::parse) {
         None => None,
         Some(Ok(seconds)) => Some(seconds),

@@ -18,7 +18,7 @@ pub async fn share(request: Request, next: Next) -> Response {
         // `*` does not stand for Authorization (Fetch §4.9).
         let allowed = HeaderValue::from_static("authorization, content-type, dpop");
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("7200"));
     } else {
         let exposed = HeaderValue::from_static("www-authenticate, dpop-nonce, retry-after");

@@ -6,10 +6,10 @@ use cloakroom_protocol::token::TokenId;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
+use super::audiences::audiences;
 use super::client_auth::authenticate;
 use super::error::OAuthError;
 use super::form::Form;
-use super::token::audiences;
 use crate::app::Shared;
 use crate::peer::ClientAddress;
 use crate::record::client::GrantType;
@@ -35,7 +35,7 @@ pub async fn authorize(
         return Err(OAuthError::TooMany(seconds));
     }
     let scope = client.scope_for(form.get("scope")).ok_or(OAuthError::InvalidScope)?;
-    let aud = audiences(&client, &form)?;
+    let aud = audiences(&app, &client, &form).ok_or(OAuthError::InvalidTarget)?;
     let now = app.now();
     for _ in 0..TRIES {
         let (id, secret) = (app.random.with(TokenId::generate), app.random.secret());

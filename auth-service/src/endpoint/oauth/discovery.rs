@@ -19,7 +19,7 @@ pub async fn metadata(State(app): State<Shared>) -> Response {
     };
     let at = |path: &str| format!("{issuer}{path}");
     let client_authentication = ["client_secret_basic", "client_secret_post", "none"];
-    let document = json!({
+    let mut document = json!({
         "issuer": issuer,
         "authorization_endpoint": at("/oauth2/authorize"),
         "token_endpoint": at(super::token::PATH),
@@ -54,6 +54,9 @@ pub async fn metadata(State(app): State<Shared>) -> Response {
         "request_uri_parameter_supported": false,
         "claims_parameter_supported": false,
     });
+    if super::register::is_offered(&app.config) {
+        document["registration_endpoint"] = at(super::register::PATH).into();
+    }
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300")),

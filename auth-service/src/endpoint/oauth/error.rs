@@ -109,13 +109,10 @@ impl IntoResponse for OAuthError {
             tracing::warn!(error = %self, "OAuth request failed");
             "try again later".to_owned()
         } else {
-            printable(&self.to_string())
+            self.to_string()
         };
-        let body = serde_json::json!({"error": code, "error_description": description}).to_string();
-        let mut response = (status, body).into_response();
+        let mut response = answer(status, code, &description);
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if status == StatusCode::UNAUTHORIZED {
             // RFC 6749 §5.2 wants it for those who used the header, RFC 9110 §15.5.2 for all.
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"cloakroom\""));
@@ -128,11 +125,21 @@ impl IntoResponse for OAuthError {
         if let Some((name, Ok(value))) = named {
             headers.insert(name, value);
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, crate::endpoint::problem::RETRY_AFTER);
-        }
         response
     }
+}
+
+/// RFC 6749 §5.2, which RFC 7591 §3.2.2 follows.
+pub fn answer(status: StatusCode, code: &str, description: &str) -> Response {
+    let body = serde_json::json!({"error": code, "error_description": printable(description)}).to_string();
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, crate::endpoint::problem::RETRY_AFTER);
+    }
+    response
 }
 
 /// RFC 6749 §5.2 leaves visible ASCII and space, without quotation mark and backslash.

@@ -12,6 +12,7 @@ use cloakroom_protocol::token::{OpaqueToken, TokenId, TokenKind};
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde::Serialize;
 
+use super::audiences::audiences;
 use super::client_auth::authenticate;
 use super::dpop;
 use super::error::OAuthError;
@@ -25,7 +26,7 @@ use crate::record::client::{Client, GrantType};
 use crate::record::code::{self, Code, Found, Spent};
 use crate::record::grant::{self, Access, Facts, Grant, Refresh};
 use crate::record::profile::Profile;
-use crate::record::{session, signed_in_at};
+use crate::record::{registered, session, signed_in_at};
 
 pub const PATH: &str = "/oauth2/token";
 
@@ -87,14 +88,23 @@ async fn answer(app: &App, headers: &HeaderMap, form: &Parameters) -> Result<Ans
     if !request.client.allows(grant_type) {
         return Err(OAuthError::UnauthorizedClient);
     }
+    let answer = by_grant(app, &request, grant_type).await?;
+    if let Err(error) = registered::used(app.store(), &request.client, &app.config.registration, app.now()).await {
+        // It has its tokens, and will come again.
+        tracing::warn!(%error, client_id = request.client.client_id, "a client's use was not written down");
+    }
+    Ok(answer)
+}
+
+async fn by_grant(app: &App, request: &Request<'_>, grant_type: GrantType) -> Result<Answer, OAuthError> {
     let issuing = match grant_type {
-        GrantType::AuthorizationCode => by_code(app, &request).await?,
-        GrantType::RefreshToken => return refresh::by_refresh(app, &request).await,
-        GrantType::ClientCredentials => by_credentials(app, &request)?,
-        GrantType::DeviceCode => device::by_device_code(app, &request).await?,
-        GrantType::TokenExchange => exchange::exchange(app, &request).await?,
+        GrantType::AuthorizationCode => by_code(app, request).await?,
+        GrantType::RefreshToken => return refresh::by_refresh(app, request).await,
+        GrantType::ClientCredentials => by_credentials(app, request)?,
+        GrantType::DeviceCode => device::by_device_code(app, request).await?,
+        GrantType::TokenExchange => exchange::exchange(app, request).await?,
     };
-    let mut answer = issue(app, &request, issuing).await?;
+    let mut answer = issue(app, request, issuing).await?;
     if grant_type == GrantType::TokenExchange {
         answer.issued_token_type = Some(exchange::ACCESS_TOKEN);
     }
@@ -174,7 +184,7 @@ async fn of_code(app: &App, client: &Client, id: TokenId, code: &Code) -> Result
 
 fn by_credentials(app: &App, Request { client, form, .. }: &Request<'_>) -> Result<Issuing, OAuthError> {
     let scope = client.scope_for(form.get("scope")).ok_or(OAuthError::InvalidScope)?;
-    let aud = audiences(client, form)?;
+    let aud = audiences(app, client, form).ok_or(OAuthError::InvalidTarget)?;
     let now = app.now();
     let facts = Facts {
         client_id: client.client_id.clone(),
@@ -196,13 +206,6 @@ fn by_credentials(app: &App, Request { client, form, .. }: &Request<'_>) -> Resu
     };
     let id = app.random.with(TokenId::generate);
     Ok(Issuing { id, facts, profile: Profile::default(), epoch: None, refreshable: false })
-}
-
-/// `resource` (RFC 8707) or `audience`; all that the client may have if neither is given.
-pub fn audiences(client: &Client, form: &Parameters) -> Result<Vec<String>, OAuthError> {
-    let mut asked = form.list("resource");
-    asked.extend(form.list("audience"));
-    client.audiences_for(&asked).ok_or(OAuthError::InvalidTarget)
 }
 
 async fn issue(app: &App, request: &Request<'_>, issuing: Issuing) -> Result<Answer, OAuthError> {

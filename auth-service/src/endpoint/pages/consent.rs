@@ -14,6 +14,7 @@ use super::{Frame, LeadsTo, page, redirect, sign_in};
 use crate::app::{App, Shared};
 use crate::endpoint::oauth::authorize::{Refusal, display_name, proceed, refuse};
 use crate::peer::ClientAddress;
+use crate::record::client::{self, redirect_uri};
 use crate::record::consent;
 use crate::record::flow::{AuthorizationRequest, Goal, Stage};
 
@@ -25,6 +26,8 @@ struct ConsentPage {
     username: String,
     permissions: Vec<String>,
     host: String,
+    /// The application registered itself: its name is what it says.
+    unchecked: bool,
     flow: String,
     csrf: String,
 }
@@ -50,13 +53,14 @@ pub async fn get(
     let Some(session) = browser.session(&app).await? else {
         return sign_in::begin(&app, browser, Goal::Authorize(Box::new(request))).await;
     };
-    let host = url::Url::parse(&request.redirect_uri).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let client = client::load(app.store(), &request.client_id).await?;
     let template = ConsentPage {
         frame: Frame::of(&app),
         application: display_name(&app, &request).await?.to_string(),
         username: session.profile.username.unwrap_or_default(),
         permissions: permissions(&app, &request.scope),
-        host: host.unwrap_or_else(|| "an application on this device".to_owned()),
+        unchecked: client.is_some_and(|client| client.registered.is_some()),
+        host: redirect_uri::host(&request.redirect_uri).unwrap_or_else(|| "an application on this device".to_owned()),
         csrf: browser.form_token(&id),
         flow: id,
     };

@@ -137,6 +137,31 @@ token_issuers:
   - {{- toYaml $issuer | nindent 4 }}
   {{- end }}
 {{- end }}
+{{- with .Values.authService.registration }}
+{{- /* To Helm, `off` without quotes is false. */}}
+{{- if and .mode (ne .mode "off") }}
+registration:
+  mode: {{ .mode | quote }}
+  {{- if hasKey . "scopes" }}
+  scopes: {{ toJson .scopes }}
+  {{- end }}
+  {{- if hasKey . "audiences" }}
+  audiences: {{ toJson .audiences }}
+  {{- end }}
+  {{- with .perAddress }}
+  per_address: {{ int64 . }}
+  {{- end }}
+  {{- with .maxOpen }}
+  max_open: {{ int64 . }}
+  {{- end }}
+  {{- with .unusedSeconds }}
+  unused_seconds: {{ int64 . }}
+  {{- end }}
+  {{- with .idleSeconds }}
+  idle_seconds: {{ int64 . }}
+  {{- end }}
+{{- end }}
+{{- end }}
 {{- with .Values.authService.trustedProxies }}
 trusted_proxies:
   {{- toYaml . | nindent 2 }}

@@ -4,8 +4,9 @@
 use cloakroom_protocol::token::{OpaqueToken, TokenId, TokenKind};
 use serde::Deserialize;
 
-use super::{Issuing, Request, audiences};
+use super::{Issuing, Request};
 use crate::app::App;
+use crate::endpoint::oauth::audiences::audiences;
 use crate::endpoint::oauth::error::OAuthError;
 use crate::endpoint::oauth::introspect::find;
 use crate::identity::Identity;
@@ -66,7 +67,7 @@ pub(super) async fn exchange(app: &App, request: &Request<'_>) -> Result<Issuing
             given_in: None,
             parent: subject.parent,
             scope,
-            aud: audiences(client, form)?,
+            aud: audiences(app, client, form).ok_or(OAuthError::InvalidTarget)?,
             auth_time: subject.auth_time,
             acr: subject.acr,
             amr: subject.amr,
