@@ -44,6 +44,7 @@ def main(ready_file):
         "callback": "http://127.0.0.1:9999/callback",
         "bye": "http://127.0.0.1:9999/bye",
         "web": client("web", first_party=True, **people),
+        "proxy": client("proxy", first_party=True, **{**people, "redirect_uris": ["http://127.0.0.1/oauth2/callback"]}),
         "partner": client("partner", **people),
         "native": client("native", public=True, first_party=True, **people),
         "tv": client(

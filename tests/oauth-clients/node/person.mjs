@@ -19,6 +19,11 @@ export class Person {
     return response
   }
 
+  // One request, wherever it leads.
+  visit(url) {
+    return this.#ask(url)
+  }
+
   // Goes on until the browser is sent to one of `ends`, or to a page without a form to answer.
   async go(start, answers = {}, ends = [world.callback, world.bye]) {
     let url = new URL(start)

@@ -378,16 +378,14 @@ pub fn refuse(app: &App, redirect_uri: &str, state: Option<&str>, refusal: Refus
 
 /// Adds to the query that a registered URI may have (RFC 6749 §3.1.2).
 pub fn with_parameters<const N: usize>(uri: &str, parameters: [(&str, Option<&str>); N]) -> String {
-    let Ok(mut url) = Url::parse(uri) else { return uri.to_owned() };
-    {
-        let mut query = url.query_pairs_mut();
-        for (name, value) in parameters {
-            if let Some(value) = value {
-                query.append_pair(name, value);
-            }
+    let given: Vec<(&str, &str)> = parameters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    match Url::parse(uri) {
+        Ok(mut url) if !given.is_empty() => {
+            url.query_pairs_mut().extend_pairs(given);
+            url.into()
         }
+        _ => uri.to_owned(),
     }
-    url.into()
 }
 
 /// Who asks, for a page to name.
@@ -413,6 +411,11 @@ mod tests {
         assert_eq!(
             with_parameters("https://a.example/cb?x=1", [("code", Some("a&b=c#d")), ("state", None)]),
             "https://a.example/cb?x=1&code=a%26b%3Dc%23d"
+        );
+        assert_eq!(
+            with_parameters("https://a.example/bye", [("state", None)]),
+            "https://a.example/bye",
+            "as registered"
         );
     }
 
