@@ -18,7 +18,8 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::app::App;
-use crate::keys::ring::{JwtType, KeyError};
+use crate::keys::ring::KeyError;
+use crate::keys::signer::JwtType;
 use crate::record::{client, signed_in_at};
 use crate::store::StoreError;
 use crate::tls::TlsError;
@@ -69,7 +70,7 @@ pub async fn session_ended(app: &App, sid: TokenId, sub: &str) -> Result<(), Bac
     for (client_id, sid) in signed_in_at::take_all(app.store(), sid).await? {
         let Some(client) = client::load(app.store(), &client_id).await? else { continue };
         let Some(uri) = client.backchannel_logout_uri.as_deref().and_then(|uri| uri.parse().ok()) else { continue };
-        let token = logout_token(app, &client_id, sub, sid)?;
+        let token = logout_token(app, &client, sub, sid).await?;
         let http = app.backchannel.http.clone();
         let places = Arc::clone(&app.backchannel.places);
         tokio::spawn(async move {
@@ -86,20 +87,20 @@ pub async fn session_ended(app: &App, sid: TokenId, sub: &str) -> Result<(), Bac
     Ok(())
 }
 
-/// §2.4. No nonce: that would make it pass for an ID token.
-fn logout_token(app: &App, client_id: &str, sub: &str, sid: TokenId) -> Result<String, KeyError> {
+/// §2.4. No nonce: that would make it pass for an ID token. Signed as the client's ID tokens are (§2.6).
+async fn logout_token(app: &App, client: &client::Client, sub: &str, sid: TokenId) -> Result<String, KeyError> {
     let now = app.now();
     let claims = json!({
         "iss": app.config.issuer,
         "sub": sub,
-        "aud": client_id,
+        "aud": client.client_id,
         "iat": now,
         "exp": now + LIFETIME,
         "jti": app.random.secret(),
         "sid": sid,
         "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
     });
-    app.ring.sign(JwtType::Logout, &claims)
+    app.ring.sign_as(app.store(), client.id_token_signed_response_alg, JwtType::Logout, &claims).await
 }
 
 async fn deliver(

@@ -5,7 +5,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::identity::Identity;
-use crate::keys::ring::{JwtType, KeyError, KeyRing};
+use crate::keys::ring::{KeyError, KeyRing};
+use crate::keys::signer::JwtType;
 use crate::record::act::Actor;
 
 /// Clocks differ: a JWT is valid from a little before it was made.

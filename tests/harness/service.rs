@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use cloakroom_auth_service::clock::Clock;
-use cloakroom_auth_service::keys::ring::{JwtType, KeyRing};
+use cloakroom_auth_service::keys::ring::KeyRing;
 use cloakroom_auth_service::keys::seal::Sealer;
+use cloakroom_auth_service::keys::signer::JwtType;
 use cloakroom_auth_service::keys::{Algorithm, Schedule};
 use cloakroom_auth_service::random::Random;
 use cloakroom_auth_service::store::Store;

@@ -3,16 +3,13 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cloakroom_protocol::events::Event;
 use cloakroom_protocol::token::TokenId;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::seal::{SealError, Sealer};
+use super::signer::{JwtType, Signer, generate, purpose};
 use super::{Algorithm, Schedule, StoredKey, plan, signing};
 use crate::clock::Clock;
 use crate::random::Random;
@@ -23,6 +20,7 @@ const TRIES: usize = 5;
 
 pub struct KeyRing {
     sealer: Sealer,
+    /// Of everything that no client wants otherwise.
     alg: Algorithm,
     schedule: Schedule,
     clock: Clock,
@@ -36,42 +34,6 @@ struct Held {
     stored: Vec<StoredKey>,
     signers: Vec<Arc<Signer>>,
     jwks: Arc<str>,
-}
-
-struct Signer {
-    kid: String,
-    key: SigningKey,
-    /// Encoded headers: of access tokens (RFC 9068 §2.1) and of other JWTs.
-    access_header: String,
-    plain_header: String,
-    logout_header: String,
-    jwk: Value,
-}
-
-enum SigningKey {
-    Ec(EcdsaKeyPair),
-    Ed(Ed25519KeyPair),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JwtType {
-    /// `at+jwt`
-    AccessToken,
-    /// `JWT`, an ID token.
-    Plain,
-    /// `logout+jwt` (OpenID Connect Back-Channel Logout §2.4)
-    Logout,
-}
-
-impl JwtType {
-    /// `typ` of the header.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AccessToken => "at+jwt",
-            Self::Plain => "JWT",
-            Self::Logout => "logout+jwt",
-        }
-    }
 }
 
 /// Where a key is in its life.
@@ -110,9 +72,9 @@ impl KeyRing {
             let (version, mut keys) = read(store).await?;
             self.hold(version.clone(), &keys)?;
             let now = self.clock.seconds();
-            let plan = plan(&keys, self.alg, self.schedule, now);
+            let plan = plan(&keys, &self.kept(&keys), self.schedule, now);
             let stale = keys.iter().any(|key| key.sealed.key != self.sealer.current());
-            if plan.make.is_none() && plan.forget.is_empty() && !stale {
+            if plan.make.is_empty() && plan.forget.is_empty() && !stale {
                 return Ok(());
             }
             let mut at = 0;
@@ -120,8 +82,8 @@ impl KeyRing {
             if stale {
                 self.reseal(&mut keys)?;
             }
-            if let Some(active_from) = plan.make {
-                keys.push(self.make(active_from, now)?);
+            for (alg, active_from) in plan.make {
+                keys.push(self.make(alg, active_from, now).await?);
             }
             if self.write(store, version, &keys).await? {
                 return Ok(());
@@ -135,16 +97,45 @@ impl KeyRing {
         for _ in 0..TRIES {
             let (version, mut keys) = read(store).await?;
             let now = self.clock.seconds();
+            let algorithms = self.kept(&keys);
             if emergency {
                 keys.clear();
             }
             let active_from = if emergency { now } else { now + self.schedule.lead };
-            keys.push(self.make(active_from, now)?);
+            for alg in algorithms {
+                keys.push(self.make(alg, active_from, now).await?);
+            }
             if self.write(store, version, &keys).await? {
                 return Ok(());
             }
         }
-        Err(KeyError::Store(StoreError::Unavailable("signing keys are being changed by others".to_owned())))
+        Err(contended())
+    }
+
+    /// Makes sure that something can be signed this way. Its first key signs at once: nobody has yet learned to do without.
+    async fn provide(&self, store: &dyn Store, alg: Algorithm) -> Result<(), KeyError> {
+        let now = self.clock.seconds();
+        if signing(&self.held.load().stored, alg, now).is_some() {
+            return Ok(());
+        }
+        for _ in 0..TRIES {
+            let (version, mut keys) = read(store).await?;
+            self.hold(version.clone(), &keys)?;
+            if signing(&keys, alg, now).is_some() {
+                return Ok(());
+            }
+            keys.push(self.make(alg, now, now).await?);
+            if self.write(store, version, &keys).await? {
+                return Ok(());
+            }
+        }
+        Err(contended())
+    }
+
+    /// The algorithms that keys are to be there for.
+    fn kept(&self, keys: &[StoredKey]) -> Vec<Algorithm> {
+        let asked_for = keys.iter().any(|key| key.alg == Algorithm::RS256) && self.alg != Algorithm::RS256;
+        [Some(self.alg), asked_for.then_some(Algorithm::RS256)].into_iter().flatten().collect()
     }
 
     /// What encrypts at rest, for others who keep secrets.
@@ -165,18 +156,13 @@ impl KeyRing {
     /// Key id, algorithm, stage, when it was made and since when it signs, of every published key.
     pub fn published(&self) -> Vec<(String, &'static str, Stage, u64, u64)> {
         let (held, now) = (self.held.load(), self.clock.seconds());
-        let signs = signing(&held.stored, self.alg, now);
         let of = |(at, key): (usize, &StoredKey)| {
-            let stage = match signs {
-                Some(one) if one == at => Stage::Signing,
+            let stage = match signing(&held.stored, key.alg, now) {
+                Some(one) if one == at && self.kept(&held.stored).contains(&key.alg) => Stage::Signing,
                 _ if key.active_from > now => Stage::Published,
                 _ => Stage::Retired,
             };
-            let alg = match key.alg {
-                Algorithm::ES256 => "ES256",
-                Algorithm::EdDSA => "EdDSA",
-            };
-            (key.kid.clone(), alg, stage, key.created, key.active_from)
+            (key.kid.clone(), key.alg.name(), stage, key.created, key.active_from)
         };
         held.stored.iter().enumerate().map(of).collect()
     }
@@ -185,24 +171,49 @@ impl KeyRing {
         self.alg
     }
 
-    pub fn sign<T: Serialize>(&self, typ: JwtType, claims: &T) -> Result<String, KeyError> {
-        let held = self.held.load();
-        let at = signing(&held.stored, self.alg, self.clock.seconds());
-        // While a newly configured algorithm's first key is only published, the other one still signs.
-        let at = at.or_else(|| held.stored.iter().rposition(|key| key.active_from <= self.clock.seconds()));
-        let signer = at.and_then(|at| held.signers.get(at)).ok_or(KeyError::NoKey)?;
-        signer.sign(typ, claims)
+    /// What a client may choose from: RS256 is there for all (OpenID Connect Core §15.1).
+    pub fn offered(&self) -> Vec<Algorithm> {
+        let mut offered = vec![self.alg, Algorithm::RS256];
+        offered.dedup();
+        offered
     }
 
-    fn make(&self, active_from: u64, now: u64) -> Result<StoredKey, KeyError> {
-        let pkcs8 = match self.alg {
-            Algorithm::ES256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()),
-            Algorithm::EdDSA => Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()),
-        };
-        let pkcs8 = pkcs8.map_err(|_| KeyError::Signing("no key could be made"))?;
+    /// What a client gets: after a change of the configuration, what it once chose may not be there any more.
+    pub fn algorithm_for(&self, wanted: Option<Algorithm>) -> Algorithm {
+        wanted.filter(|alg| self.offered().contains(alg)).unwrap_or(self.alg)
+    }
+
+    pub fn sign<T: Serialize>(&self, typ: JwtType, claims: &T) -> Result<String, KeyError> {
+        let (held, now) = (self.held.load(), self.clock.seconds());
+        // While a newly configured algorithm's first key is only published, the other one still signs.
+        let other = || held.stored.iter().rposition(|key| key.active_from <= now);
+        let at = signing(&held.stored, self.alg, now).or_else(other);
+        at.and_then(|at| held.signers.get(at)).ok_or(KeyError::NoKey)?.sign(typ, claims)
+    }
+
+    /// For a client that wants it signed in this way, if that can be had; like everything else otherwise.
+    pub async fn sign_as<T: Serialize>(
+        &self,
+        store: &dyn Store,
+        wanted: Option<Algorithm>,
+        typ: JwtType,
+        claims: &T,
+    ) -> Result<String, KeyError> {
+        let alg = self.algorithm_for(wanted);
+        if alg == self.alg {
+            return self.sign(typ, claims);
+        }
+        self.provide(store, alg).await?;
+        let held = self.held.load();
+        let at = signing(&held.stored, alg, self.clock.seconds());
+        at.and_then(|at| held.signers.get(at)).ok_or(KeyError::NoKey)?.sign(typ, claims)
+    }
+
+    async fn make(&self, alg: Algorithm, active_from: u64, now: u64) -> Result<StoredKey, KeyError> {
+        let pkcs8 = generate(alg).await?;
         let kid = self.random.with(TokenId::generate).to_string();
-        let sealed = self.sealer.seal(&purpose(&kid, self.alg), pkcs8.as_ref(), &self.random)?;
-        Ok(StoredKey { kid, alg: self.alg, created: now, active_from, sealed })
+        let sealed = self.sealer.seal(&purpose(&kid, alg), &pkcs8, &self.random)?;
+        Ok(StoredKey { kid, alg, created: now, active_from, sealed })
     }
 
     /// The encryption key was changed: whatever is sealed under an older one is sealed anew.
@@ -249,76 +260,12 @@ impl KeyRing {
     }
 }
 
-impl Signer {
-    fn open(sealer: &Sealer, stored: &StoredKey) -> Result<Self, KeyError> {
-        let unusable = || KeyError::Unusable(stored.kid.clone());
-        let pkcs8 = sealer.open(&purpose(&stored.kid, stored.alg), &stored.sealed)?;
-        let (key, alg, mut jwk) = match stored.alg {
-            Algorithm::ES256 => {
-                let pair =
-                    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8).map_err(|_| unusable())?;
-                // Uncompressed point: 0x04, then x and y of 32 bytes each (SEC 1 §2.3.3).
-                let point = pair.public_key().as_ref();
-                let (x, y) = point.get(1..65).ok_or_else(unusable)?.split_at(32);
-                let jwk = json!({"kty": "EC", "crv": "P-256", "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)});
-                (SigningKey::Ec(pair), "ES256", jwk)
-            }
-            Algorithm::EdDSA => {
-                let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).map_err(|_| unusable())?;
-                let jwk =
-                    json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(pair.public_key().as_ref())});
-                (SigningKey::Ed(pair), "EdDSA", jwk)
-            }
-        };
-        if let Some(jwk) = jwk.as_object_mut() {
-            jwk.extend([
-                ("kid".to_owned(), Value::from(stored.kid.clone())),
-                ("alg".to_owned(), Value::from(alg)),
-                ("use".to_owned(), Value::from("sig")),
-            ]);
-        }
-        let header = |typ: JwtType| {
-            URL_SAFE_NO_PAD.encode(json!({"alg": alg, "typ": typ.name(), "kid": stored.kid}).to_string())
-        };
-        Ok(Self {
-            kid: stored.kid.clone(),
-            key,
-            access_header: header(JwtType::AccessToken),
-            plain_header: header(JwtType::Plain),
-            logout_header: header(JwtType::Logout),
-            jwk,
-        })
-    }
-
-    fn sign<T: Serialize>(&self, typ: JwtType, claims: &T) -> Result<String, KeyError> {
-        let header = match typ {
-            JwtType::AccessToken => &self.access_header,
-            JwtType::Plain => &self.plain_header,
-            JwtType::Logout => &self.logout_header,
-        };
-        let claims = serde_json::to_vec(claims).map_err(|_| KeyError::Signing("claims are not JSON"))?;
-        let mut jwt = String::with_capacity(header.len() + claims.len() * 4 / 3 + 96);
-        jwt.push_str(header);
-        jwt.push('.');
-        URL_SAFE_NO_PAD.encode_string(&claims, &mut jwt);
-        let signature = match &self.key {
-            SigningKey::Ec(pair) => {
-                pair.sign(&SystemRandom::new(), jwt.as_bytes()).map_err(|_| KeyError::Signing("ECDSA"))?
-            }
-            SigningKey::Ed(pair) => pair.sign(jwt.as_bytes()),
-        };
-        jwt.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut jwt);
-        Ok(jwt)
-    }
+fn contended() -> KeyError {
+    KeyError::Store(StoreError::Unavailable("signing keys are being changed by others".to_owned()))
 }
 
 fn key() -> Key {
     Key::new("signing-keys", "keys")
-}
-
-fn purpose(kid: &str, alg: Algorithm) -> String {
-    format!("signing key {kid} {alg:?}")
 }
 
 async fn read(store: &dyn Store) -> Result<(Option<String>, Vec<StoredKey>), StoreError> {
@@ -333,6 +280,8 @@ mod tests {
 
     use jsonwebtoken::jwk::JwkSet;
     use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
+
+    use serde_json::Value;
 
     use super::*;
     use crate::store::memory::MemoryStore;
@@ -379,8 +328,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_either_algorithm_signs_verifies_with_the_published_set() {
-        for alg in [Algorithm::ES256, Algorithm::EdDSA] {
+    async fn what_any_algorithm_signs_verifies_with_the_published_set() {
+        for alg in [Algorithm::ES256, Algorithm::EdDSA, Algorithm::RS256] {
             let bench = Bench::new();
             let ring = bench.ring(alg, &[1]);
             ring.refresh(&bench.store).await.unwrap();
@@ -388,7 +337,8 @@ mod tests {
             assert!(verifies(&jwt, &jwks(&ring)), "{alg:?}");
             assert_eq!(decode_header(&jwt).unwrap().typ.as_deref(), Some("at+jwt"));
             let (body, _) = jwt.rsplit_once('.').unwrap();
-            assert!(!verifies(&format!("{body}.{}", "A".repeat(86)), &jwks(&ring)));
+            let of_zeros = "A".repeat(if alg == Algorithm::RS256 { 342 } else { 86 });
+            assert!(!verifies(&format!("{body}.{of_zeros}"), &jwks(&ring)));
         }
     }
 
@@ -412,6 +362,33 @@ mod tests {
         bench.pass(61);
         one.refresh(&bench.store).await.unwrap();
         assert!(!verifies(&before, &jwks(&one)), "forgotten once nothing it signed can be valid");
+    }
+
+    #[tokio::test]
+    async fn a_client_gets_what_it_can_read_and_its_key_is_rotated_too() {
+        let bench = Bench::new();
+        let (ring, other) = (bench.ring(Algorithm::ES256, &[1]), bench.ring(Algorithm::ES256, &[1]));
+        ring.refresh(&bench.store).await.unwrap();
+        other.refresh(&bench.store).await.unwrap();
+        assert_eq!(jwks(&ring).keys.len(), 1, "made when it is wanted");
+        let wanted = Some(Algorithm::RS256);
+        let sign = async |ring: &KeyRing| ring.sign_as(&bench.store, wanted, JwtType::Plain, &json!({})).await.unwrap();
+        let first = sign(&ring).await;
+        assert_eq!(decode_header(&first).unwrap().alg, jsonwebtoken::Algorithm::RS256);
+        let of_other = sign(&other).await;
+        assert_eq!(decode_header(&of_other).unwrap().kid, decode_header(&first).unwrap().kid, "one for all replicas");
+        assert!(verifies(&first, &jwks(&other)));
+        let usual = ring.sign(JwtType::AccessToken, &json!({})).unwrap();
+        assert_eq!(decode_header(&usual).unwrap().alg, jsonwebtoken::Algorithm::ES256);
+        bench.pass(950);
+        ring.refresh(&bench.store).await.unwrap();
+        assert_eq!(jwks(&ring).keys.len(), 4);
+        bench.pass(161);
+        ring.refresh(&bench.store).await.unwrap();
+        assert!(jwks(&ring).keys.len() == 2 && !verifies(&first, &jwks(&ring)) && !verifies(&usual, &jwks(&ring)));
+        let last = sign(&ring).await;
+        ring.rotate(&bench.store, true).await.unwrap();
+        assert!(!verifies(&last, &jwks(&ring)) && verifies(&sign(&ring).await, &jwks(&ring)));
     }
 
     #[tokio::test]

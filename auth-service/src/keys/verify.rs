@@ -4,13 +4,15 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::de::DeserializeOwned;
 
-use super::ring::{JwtType, KeyRing};
+use super::ring::KeyRing;
+use super::signer::JwtType;
 
 impl KeyRing {
     /// The claims, if one of the published keys signed it as this type for this issuer. Its end is the caller's to judge.
     pub fn verify<T: DeserializeOwned + Clone>(&self, typ: JwtType, jwt: &str, issuer: &str) -> Option<T> {
         let header = decode_header(jwt).ok()?;
-        if !matches!(header.alg, Algorithm::ES256 | Algorithm::EdDSA) || header.typ.as_deref() != Some(typ.name()) {
+        let ours = matches!(header.alg, Algorithm::ES256 | Algorithm::EdDSA | Algorithm::RS256);
+        if !ours || header.typ.as_deref() != Some(typ.name()) {
             return None;
         }
         let set: JwkSet = serde_json::from_str(&self.jwks().ok()?).ok()?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hash::StoredHash;
 use super::registered::{self, Registered, Way};
+use crate::keys::Algorithm;
 use crate::store::{Created, Key, Store, StoreError, Update, Updated, from_json, to_json};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,9 @@ pub struct Client {
     /// People sign in to it with two factors, whatever it asks for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_mfa: bool,
+    /// What its ID tokens are signed with; absent: what everything is (OpenID Connect Registration §2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_token_signed_response_alg: Option<Algorithm>,
     /// Absent: an administrator made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered: Option<Registered>,

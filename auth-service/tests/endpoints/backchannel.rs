@@ -48,16 +48,26 @@ impl Receiver {
 }
 
 async fn listening() -> (Bench, Receiver) {
+    listening_as(json!({})).await
+}
+
+/// As a client with these settings besides.
+async fn listening_as(settings: Value) -> (Bench, Receiver) {
     let (bench, receiver) = (bench().await, Receiver::default());
-    let client = json!({"client_id": "rp", "public": true, "first_party": true, "redirect_uris": [CALLBACK],
+    let mut client = json!({"client_id": "rp", "public": true, "first_party": true, "redirect_uris": [CALLBACK],
         "grant_types": ["authorization_code", "refresh_token"], "scopes": ["openid", "offline_access"],
         "backchannel_logout_uri": receiver.listen().await});
+    client.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
     bench.service.admin(Method::POST, "/clients", &client).await.expect(201);
     (bench, receiver)
 }
 
 /// Signs in at the client; its ID token's claims.
 async fn sign_in(bench: &Bench, browser: &mut Browser, change: &[(&str, &str)]) -> Value {
+    verify(&bench.service, &id_token(bench, browser, change).await, "rp").await
+}
+
+async fn id_token(bench: &Bench, browser: &mut Browser, change: &[(&str, &str)]) -> String {
     let change = [&[("client_id", "rp"), ("scope", "openid offline_access")], change].concat();
     let code = bench.code(browser, &change).await;
     let form = [
@@ -68,7 +78,7 @@ async fn sign_in(bench: &Bench, browser: &mut Browser, change: &[(&str, &str)]) 
         ("code_verifier", VERIFIER),
     ];
     let tokens = bench.service.send(Method::POST, &bench.service.public("/oauth2/token"), &[], encode(&form)).await;
-    verify(&bench.service, tokens.expect(200).json()["id_token"].as_str().unwrap(), "rp").await
+    tokens.expect(200).json()["id_token"].as_str().unwrap().to_owned()
 }
 
 async fn sign_out(service: &Service, browser: &mut Browser, what: &str) {
@@ -105,6 +115,27 @@ async fn a_client_is_told_of_each_sign_out_with_the_session_that_it_knows() {
         assert!(sids.contains(&id["sid"]) && sids.contains(&again["sid"]), "{sids:?}");
         receiver.told.lock().unwrap().clear();
     }
+}
+
+#[tokio::test]
+async fn a_client_that_knows_only_rs256_gets_its_id_and_logout_tokens_that_way() {
+    let (bench, receiver) = listening_as(json!({"id_token_signed_response_alg": "RS256"})).await;
+    let alg = |jwt: &str| jsonwebtoken::decode_header(jwt).unwrap().alg;
+    let mut browser = Browser::default();
+    let id = id_token(&bench, &mut browser, &[]).await;
+    assert_eq!(alg(&id), jsonwebtoken::Algorithm::RS256);
+    let claims = verify(&bench.service, &id, "rp").await;
+    assert_eq!(claims["at_hash"].as_str().map(str::len), Some(22), "half of SHA-256");
+    sign_out(&bench.service, &mut browser, "here").await;
+    let told = receiver.told(1).await;
+    assert_eq!(alg(told[0].strip_prefix("logout_token=").unwrap()), jsonwebtoken::Algorithm::RS256);
+    assert_eq!(logout_token(&bench.service, &told[0]).await["sub"], claims["sub"]);
+    // Whoever made it is the one to say that it cannot be had.
+    let client = json!({"client_id": "other", "public": true, "id_token_signed_response_alg": "EdDSA"});
+    let refused = bench.service.admin(Method::POST, "/clients", &client).await.expect(422);
+    assert!(refused.body.contains("ES256 or RS256"), "{}", refused.body);
+    let hint = format!("/oauth2/logout?id_token_hint={id}");
+    assert_eq!(browser.get(&bench.service, &hint).await.status, 303, "an ID token of ours, signed in whichever way");
 }
 
 #[tokio::test]

@@ -184,7 +184,7 @@ async fn an_id_token_that_the_provider_did_not_sign_is_refused() {
     let claims_of = |token: &str| token.split('.').nth(1).unwrap().to_owned();
     provider.forge(move |token| {
         let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims_of(&token)).unwrap()).unwrap();
-        other.sign_as(cloakroom_auth_service::keys::ring::JwtType::Plain, &claims)
+        other.sign_as(cloakroom_auth_service::keys::signer::JwtType::Plain, &claims)
     });
     let before = provider.discoveries();
     refused(&service, &provider, "another one's key").await;

@@ -1,6 +1,6 @@
 //! A provider says that somebody has signed out there (OpenID Connect Back-Channel Logout 1.0).
 
-use cloakroom_auth_service::keys::ring::JwtType;
+use cloakroom_auth_service::keys::signer::JwtType;
 use http::Method;
 use serde_json::{Value, json};
 

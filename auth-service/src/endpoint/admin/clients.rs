@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::input::{InBody, InPath, InQuery, List, Paging, Wait, between, default_limit};
-use crate::app::Shared;
+use crate::app::{App, Shared};
 use crate::endpoint::caller::Administrator;
 use crate::endpoint::internal::revoke::receipt_for;
 use crate::endpoint::problem::ApiError;
+use crate::keys::Algorithm;
 use crate::record::client::{self, Client, GrantType};
 use crate::record::hash::StoredHash;
 use crate::record::registered::{About, Registered, Way};
@@ -57,6 +58,10 @@ pub struct Document {
     first_party: bool,
     /// People sign in to it with two factors, whatever it asks for.
     require_mfa: bool,
+    /// What its ID tokens and logout tokens are signed with: RS256, or what everything is, which is meant if absent (OpenID Connect
+    /// Registration §2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_token_signed_response_alg: Option<Algorithm>,
     /// How it came, if it registered itself. Ours: what is sent is not looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
@@ -91,7 +96,12 @@ impl From<Registered> for Provenance {
 
 impl Document {
     /// `before`: what of it cannot be set.
-    fn into_client(self, client_id: String, before: Kept) -> Result<Client, ApiError> {
+    fn into_client(self, app: &App, client_id: String, before: Kept) -> Result<Client, ApiError> {
+        let offered = app.ring.offered();
+        if self.id_token_signed_response_alg.is_some_and(|alg| !offered.contains(&alg)) {
+            let names: Vec<&str> = offered.into_iter().map(Algorithm::name).collect();
+            return Err(ApiError::Unprocessable(format!("id_token_signed_response_alg: {}", names.join(" or "))));
+        }
         let client = Client {
             client_id,
             name: self.name,
@@ -106,6 +116,7 @@ impl Document {
             dpop_bound_access_tokens: self.dpop_bound_access_tokens,
             first_party: self.first_party,
             require_mfa: self.require_mfa,
+            id_token_signed_response_alg: self.id_token_signed_response_alg,
             registered: before.registered,
         };
         client.validate().map_err(|error| ApiError::Unprocessable(error.to_string()))?;
@@ -127,6 +138,7 @@ impl Document {
             dpop_bound_access_tokens: client.dpop_bound_access_tokens,
             first_party: client.first_party,
             require_mfa: client.require_mfa,
+            id_token_signed_response_alg: client.id_token_signed_response_alg,
             registered: client.registered.map(Provenance::from),
             client_secret,
         }
@@ -153,7 +165,7 @@ pub async fn create(
     let secret = (!new.public).then(|| app.random.secret());
     let id = new.client_id.clone().unwrap_or_else(|| format!("client-{}", app.random.with(TokenId::generate)));
     let kept = Kept { secret: secret.as_deref().map(StoredHash::of_secret), registered: None };
-    let client = new.into_client(id, kept)?;
+    let client = new.into_client(&app, id, kept)?;
     if !client::create(app.store(), &client, None).await? {
         return Err(ApiError::Conflict("the client id is taken".to_owned()));
     }
@@ -241,7 +253,7 @@ pub async fn replace(
         return Err(ApiError::Conflict("public: cannot be changed".to_owned()));
     }
     let kept = Kept { secret: before.secret.clone(), registered: before.registered.clone() };
-    let client = new.into_client(id, kept)?;
+    let client = new.into_client(&app, id, kept)?;
     if client != before {
         replace_with(&app, &client, text).await?;
         crate::audit::record("client.updated", &admin, &client.client_id, "");

@@ -8,15 +8,10 @@ use serde_json::json;
 use super::dpop;
 use crate::app::Shared;
 use crate::assurance::SUPPORTED_ACR;
-use crate::keys::Algorithm;
 use crate::record::client::GrantType;
 
 pub async fn metadata(State(app): State<Shared>) -> Response {
     let issuer = &app.config.issuer;
-    let alg = match app.ring.algorithm() {
-        Algorithm::ES256 => "ES256",
-        Algorithm::EdDSA => "EdDSA",
-    };
     let at = |path: &str| format!("{issuer}{path}");
     let client_authentication = ["client_secret_basic", "client_secret_post", "none"];
     let mut document = json!({
@@ -39,7 +34,7 @@ pub async fn metadata(State(app): State<Shared>) -> Response {
         "introspection_endpoint_auth_methods_supported": client_authentication[..2],
         "dpop_signing_alg_values_supported": dpop::ALGORITHMS,
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": [alg],
+        "id_token_signing_alg_values_supported": app.ring.offered(),
         "scopes_supported": ["openid", "profile", "email", "roles", "groups", "offline_access"],
         "claims_supported": [
             "iss", "sub", "aud", "exp", "iat", "auth_time", "acr", "amr", "sid", "nonce", "at_hash",

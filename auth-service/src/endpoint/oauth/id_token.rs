@@ -8,7 +8,9 @@ use sha2::{Digest, Sha256, Sha512};
 
 use crate::app::App;
 use crate::keys::Algorithm;
-use crate::keys::ring::{JwtType, KeyError};
+use crate::keys::ring::KeyError;
+use crate::keys::signer::JwtType;
+use crate::record::client::Client;
 use crate::record::grant::Grant;
 use crate::record::profile::Profile;
 
@@ -23,9 +25,10 @@ pub struct Occasion<'a> {
     pub now: u64,
 }
 
-pub fn mint(app: &App, grant: &Grant, occasion: &Occasion<'_>) -> Result<String, KeyError> {
+pub async fn mint(app: &App, client: &Client, grant: &Grant, occasion: &Occasion<'_>) -> Result<String, KeyError> {
     let Occasion { access_token, scope, nonce, now } = *occasion;
     let facts = &grant.facts;
+    let wanted = client.id_token_signed_response_alg;
     let mut claims = json!({
         "iss": app.config.issuer,
         "sub": facts.sub,
@@ -35,14 +38,14 @@ pub fn mint(app: &App, grant: &Grant, occasion: &Occasion<'_>) -> Result<String,
         "auth_time": facts.auth_time,
         "acr": facts.acr,
         "amr": facts.amr,
-        "at_hash": at_hash(app.ring.algorithm(), access_token),
+        "at_hash": at_hash(app.ring.algorithm_for(wanted), access_token),
     });
     if let Some(object) = claims.as_object_mut() {
         object.extend(nonce.map(|nonce| ("nonce".to_owned(), Value::from(nonce))));
         object.extend(facts.sid.or(facts.given_in).map(|sid| ("sid".to_owned(), Value::from(sid.to_string()))));
         object.extend(scope_claims(&grant.profile, scope));
     }
-    app.ring.sign(JwtType::Plain, &claims)
+    app.ring.sign_as(app.store(), wanted, JwtType::Plain, &claims).await
 }
 
 /// What a client tells of somebody with an ID token that it got earlier.
@@ -76,7 +79,7 @@ pub fn scope_claims(profile: &Profile, scope: &str) -> Map<String, Value> {
 /// The left half of the hash that belongs to the signature's algorithm (OpenID Connect Core §3.1.3.6).
 fn at_hash(alg: Algorithm, access_token: &str) -> String {
     match alg {
-        Algorithm::ES256 => URL_SAFE_NO_PAD.encode(&Sha256::digest(access_token)[..16]),
+        Algorithm::ES256 | Algorithm::RS256 => URL_SAFE_NO_PAD.encode(&Sha256::digest(access_token)[..16]),
         Algorithm::EdDSA => URL_SAFE_NO_PAD.encode(&Sha512::digest(access_token)[..32]),
     }
 }

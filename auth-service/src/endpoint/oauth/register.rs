@@ -46,7 +46,8 @@ pub async fn register(
     let public = metadata.auth_method()? == AuthMethod::None;
     let (secret, access) = ((!public).then(|| app.random.secret()), app.random.secret());
     let by = token.as_ref().map_or(By::Open, |token| By::Token { id: token.id, label: token.facts.label.clone() });
-    let client = metadata.apply(blank(&app, by, secret.as_deref(), &access), &app.config.issuer)?;
+    let client =
+        metadata.apply(blank(&app, by, secret.as_deref(), &access), &app.config.issuer, &app.ring.offered())?;
 
     let config = &app.config.registration;
     match &token {
@@ -137,6 +138,9 @@ fn shown(app: &App, status: StatusCode, client: &Client, access: &str, secret: O
         document["client_secret"] = secret.into();
         // It does not expire, the client may (RFC 7591 §3.2.1).
         document["client_secret_expires_at"] = 0.into();
+    }
+    if let Some(alg) = client.id_token_signed_response_alg {
+        document["id_token_signed_response_alg"] = alg.name().into();
     }
     if !client.name.is_empty() {
         document["client_name"] = client.name.clone().into();

@@ -224,7 +224,7 @@ async fn issue(app: &App, request: &Request<'_>, issuing: Issuing) -> Result<Ans
     grant::create(app.store(), &grant, epoch, now).await?;
     crate::audit::record("grant.issued", &client.client_id, &grant.facts.sub, grant.id);
     let nonce = grant.facts.nonce.as_deref();
-    respond(app, &grant, &Issued { access: &access, refresh: refresh.as_ref(), nonce }, now)
+    respond(app, client, &grant, &Issued { access: &access, refresh: refresh.as_ref(), nonce }, now).await
 }
 
 fn new_token(app: &App, kind: TokenKind, id: TokenId) -> OpaqueToken {
@@ -245,7 +245,13 @@ struct Issued<'a> {
     nonce: Option<&'a str>,
 }
 
-fn respond(app: &App, grant: &Grant, issued: &Issued<'_>, now: u64) -> Result<Answer, OAuthError> {
+async fn respond(
+    app: &App,
+    client: &Client,
+    grant: &Grant,
+    issued: &Issued<'_>,
+    now: u64,
+) -> Result<Answer, OAuthError> {
     let newest = grant.access.last();
     let scope = newest.and_then(|access| access.scope.clone()).unwrap_or_else(|| grant.facts.scope.clone());
     // An exchanged token is for calling somebody, not for knowing who signed in.
@@ -253,7 +259,7 @@ fn respond(app: &App, grant: &Grant, issued: &Issued<'_>, now: u64) -> Result<An
         grant.facts.auth_time.is_some() && grant.facts.act.is_none() && scope.split(' ').any(|scope| scope == "openid");
     let id_token = if openid {
         let occasion = Occasion { access_token: issued.access.expose(), scope: &scope, nonce: issued.nonce, now };
-        Some(id_token::mint(app, grant, &occasion)?)
+        Some(id_token::mint(app, client, grant, &occasion).await?)
     } else {
         None
     };

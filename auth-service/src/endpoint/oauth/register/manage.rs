@@ -35,7 +35,7 @@ pub async fn replace(
     let Own { client: before, text, access } = own(&app, &headers, &id).await?;
     let metadata = Metadata::read(&headers, body)?;
     metadata.is_of(&before)?;
-    let client = metadata.apply(before.clone(), &app.config.issuer)?;
+    let client = metadata.apply(before.clone(), &app.config.issuer, &app.ring.offered())?;
     if client != before {
         match client::replace(app.store(), &client, text).await? {
             Updated::Yes => {}

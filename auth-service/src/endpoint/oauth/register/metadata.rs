@@ -11,6 +11,7 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::error::RegistrationError;
+use crate::keys::Algorithm;
 use crate::record::client::{Client, GrantType, redirect_uri};
 use crate::record::hash::StoredHash;
 use crate::record::registered::{About, AuthMethod};
@@ -41,6 +42,7 @@ pub(super) struct Metadata {
     software_statement: Option<Value>,
     application_type: Option<String>,
     dpop_bound_access_tokens: Option<bool>,
+    id_token_signed_response_alg: Option<String>,
     post_logout_redirect_uris: Option<Vec<String>>,
     backchannel_logout_uri: Option<String>,
     // Only looked at where a client changes its registration.
@@ -108,7 +110,12 @@ impl Metadata {
     }
 
     /// The client as it will be: `client` has all that it may have, and keeps or gets less of it.
-    pub(super) fn apply(self, mut client: Client, issuer: &str) -> Result<Client, RegistrationError> {
+    pub(super) fn apply(
+        self,
+        mut client: Client,
+        issuer: &str,
+        algorithms: &[Algorithm],
+    ) -> Result<Client, RegistrationError> {
         let auth_method = self.auth_method()?;
         let Some(mut registered) = client.registered.take() else {
             return Err(RegistrationError::Internal("not a client that registered itself".to_owned()));
@@ -125,6 +132,7 @@ impl Metadata {
         client.grant_types = grants(self.grant_types)?;
         client.scopes = scopes(client.scopes, self.scope.as_deref())?;
         client.name = text("client_name", self.client_name, MAX_NAME)?.unwrap_or_default();
+        client.id_token_signed_response_alg = id_token_alg(self.id_token_signed_response_alg.as_deref(), algorithms)?;
         client.dpop_bound_access_tokens |= self.dpop_bound_access_tokens.unwrap_or_default();
         client.redirect_uris = self.redirect_uris.unwrap_or_default();
         client.post_logout_redirect_uris = self.post_logout_redirect_uris.unwrap_or_default();
@@ -171,6 +179,15 @@ fn grants(asked: Option<Vec<String>>) -> Result<Vec<GrantType>, RegistrationErro
         Ok(grants)
     } else {
         refuse("grant_types: authorization_code, and refresh_token with it")
+    }
+}
+
+/// OpenID Connect Registration §2: RS256 is meant where nothing is said.
+fn id_token_alg(asked: Option<&str>, offered: &[Algorithm]) -> Result<Option<Algorithm>, RegistrationError> {
+    let asked = asked.unwrap_or("RS256");
+    match offered.iter().find(|alg| alg.name() == asked) {
+        Some(alg) => Ok(Some(*alg)),
+        None => refuse("id_token_signed_response_alg: one of the metadata's id_token_signing_alg_values_supported"),
     }
 }
 
@@ -251,7 +268,7 @@ mod tests {
         let Value::Object(changes) = changes else { panic!("no object") };
         given.as_object_mut().unwrap().extend(changes);
         let metadata: Metadata = serde_json::from_value(given).unwrap();
-        metadata.apply(blank(by, true), "https://auth.example.com")
+        metadata.apply(blank(by, true), "https://auth.example.com", &[Algorithm::ES256, Algorithm::RS256])
     }
 
     fn by_token() -> By {
@@ -279,6 +296,8 @@ mod tests {
             json!({"grant_types": []}),
             json!({"response_types": ["token"]}),
             json!({"scope": "admin"}),
+            json!({"id_token_signed_response_alg": "none"}),
+            json!({"id_token_signed_response_alg": "HS256"}),
             json!({"token_endpoint_auth_method": "private_key_jwt"}),
             json!({"token_endpoint_auth_method": "client_secret_basic"}),
         ] {

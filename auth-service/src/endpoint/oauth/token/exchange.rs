@@ -10,7 +10,7 @@ use crate::endpoint::oauth::audiences::audiences;
 use crate::endpoint::oauth::error::OAuthError;
 use crate::endpoint::oauth::introspect::find;
 use crate::identity::Identity;
-use crate::keys::ring::JwtType;
+use crate::keys::signer::JwtType;
 use crate::record::act::Actor;
 use crate::record::client::Client;
 use crate::record::grant::Facts;

@@ -51,7 +51,8 @@ pub(super) async fn by_refresh(app: &App, request: &Request<'_>) -> Result<Answe
         let access = add_access(app, &mut grant, scope.clone(), jkt.clone(), now);
         match grant::save_tokens(app.store(), &grant, now).await? {
             Updated::Yes => {
-                return respond(app, &grant, &Issued { access: &access, refresh: Some(&next), nonce: None }, now);
+                let issued = Issued { access: &access, refresh: Some(&next), nonce: None };
+                return respond(app, client, &grant, &issued, now).await;
             }
             Updated::Missing => return Err(unknown()),
             Updated::Conflict => {}
