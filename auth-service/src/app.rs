@@ -13,6 +13,7 @@ use crate::events::Hub;
 use crate::federation::Providers;
 use crate::foreign::Issuers;
 use crate::keys::ring::KeyRing;
+use crate::messages::Messages;
 use crate::metrics::Metrics;
 use crate::password::PasswordPool;
 use crate::random::Random;
@@ -36,6 +37,7 @@ pub struct App {
     pub providers: Providers,
     pub metrics: Metrics,
     pub look: Look,
+    pub messages: Messages,
     pub trail: Trail,
     pub refusals: Refusals,
     /// Names this process among the replicas; new with each start.

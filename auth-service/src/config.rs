@@ -62,6 +62,8 @@ pub struct Config {
     pub limits: Limits,
     #[serde(default)]
     pub theme: Theme,
+    #[serde(default)]
+    pub messages: Wording,
     /// What scopes mean to people who are asked for consent.
     #[serde(default)]
     pub scopes: BTreeMap<String, String>,
@@ -309,6 +311,15 @@ pub struct Theme {
     pub logo_file: Option<PathBuf>,
 }
 
+/// What pages say, beside the English that is compiled in.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wording {
+    /// Files like `de.ftl`, a language each; `en.ftl` rewords the English.
+    #[serde(default)]
+    pub folder: Option<PathBuf>,
+}
+
 fn default_prefix() -> String {
     "cloakroom:".to_owned()
 }
@@ -486,6 +497,7 @@ mod tests {
                 &format!("{MINIMAL}workload_issuers: [{{issuer: x, jwks: {{url: {{url: 'http://k8s/'}}}}}}]"),
                 "workload_issuers",
             ),
+            (&format!("{MINIMAL}messages: {{file: de.ftl}}"), "file"),
             (&provider("id: Corp"), "id:"),
             (&provider("issuer: 'http://idp.example.com'"), "issuer:"),
             (&provider("group_prefix: ''"), "group_prefix"),

@@ -16,6 +16,7 @@ pub mod identity;
 pub mod jwks;
 pub mod jwt;
 pub mod keys;
+pub mod messages;
 pub mod metrics;
 pub mod outgoing;
 pub mod password;

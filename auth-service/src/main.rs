@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
+use cloakroom_auth_service::messages::Messages;
 use cloakroom_auth_service::{Config, start};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -29,6 +30,7 @@ fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stdout).init();
     let config = Config::load(&arguments.config, std::env::vars()).context("configuration")?;
     if arguments.check {
+        Messages::load(config.messages.folder.as_deref(), &config.scopes).context("messages")?;
         return Ok(());
     }
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(config))

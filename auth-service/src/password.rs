@@ -6,6 +6,7 @@ use std::time::Duration;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
+use zxcvbn::feedback::Feedback;
 
 use crate::config::Passwords;
 use crate::random::Random;
@@ -25,6 +26,11 @@ pub struct PasswordPool {
     /// Verified where there is no user, so that absence costs what presence costs.
     decoy: Arc<PasswordHash>,
     min_length: usize,
+}
+
+/// Of a password that is easy to guess.
+pub struct Weakness {
+    pub why: Option<Feedback>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -63,16 +69,16 @@ impl PasswordPool {
         self.run(move || hash(&argon2, &password, &random)).await?
     }
 
-    /// What makes a password easy to guess, in words for the person; `None`: it is not. `about` are words that an attacker tries first.
+    /// What makes a password easy to guess; `None`: it is not. `about` are words that an attacker tries first.
     pub async fn advise(
         &self,
         password: Zeroizing<String>,
         about: Vec<String>,
-    ) -> Result<Option<String>, PasswordError> {
+    ) -> Result<Option<Weakness>, PasswordError> {
         if password.chars().count() < self.min_length || password.len() > MAX_LENGTH {
             return Err(PasswordError::Length(self.min_length));
         }
-        self.run(move || advice(&password, &about)).await
+        self.run(move || weakness(&password, &about)).await
     }
 
     /// Whether the password is the one of `expected`; without one it takes as long and is `false`.
@@ -106,19 +112,10 @@ impl PasswordPool {
     }
 }
 
-fn advice(password: &str, about: &[String]) -> Option<String> {
+fn weakness(password: &str, about: &[String]) -> Option<Weakness> {
     let about: Vec<&str> = about.iter().map(String::as_str).collect();
     let estimate = zxcvbn::zxcvbn(password, &about);
-    if estimate.score() >= zxcvbn::Score::Three {
-        return None;
-    }
-    let feedback = estimate.feedback();
-    let warning = feedback.and_then(zxcvbn::feedback::Feedback::warning).map(|warning| warning.to_string());
-    let suggestions = feedback.map(|feedback| feedback.suggestions().to_vec()).unwrap_or_default();
-    let mut sentences = vec!["This password is too easy to guess.".to_owned()];
-    sentences.extend(warning);
-    sentences.extend(suggestions.into_iter().map(|suggestion| suggestion.to_string()));
-    Some(sentences.join(" "))
+    (estimate.score() < zxcvbn::Score::Three).then(|| Weakness { why: estimate.feedback().cloned() })
 }
 
 fn hash(argon2: &Argon2<'_>, password: &str, random: &Random) -> Result<PasswordHash, PasswordError> {
@@ -164,9 +161,9 @@ mod tests {
         let pool = pool();
         let advise =
             async |password: &str, about: &str| pool.advise(secret(password), vec![about.to_owned()]).await.unwrap();
-        assert!(advise("password123", "").await.unwrap().contains("too easy to guess"));
+        assert!(advise("password123", "").await.unwrap().why.unwrap().warning().is_some());
         assert!(advise("annexample2026", "annexample").await.is_some());
-        assert_eq!(advise("correct horse battery", "ann").await, None);
+        assert!(advise("correct horse battery", "ann").await.is_none());
         assert!(pool.advise(secret("short"), Vec::new()).await.is_err());
     }
 

@@ -24,6 +24,7 @@ use crate::jwks::JwksError;
 use crate::keys::Schedule;
 use crate::keys::ring::KeyRing;
 use crate::keys::seal::{SealError, Sealer};
+use crate::messages::Messages;
 use crate::metrics::Metrics;
 use crate::password::{PasswordError, PasswordPool};
 use crate::random::{NoEntropy, Random};
@@ -167,6 +168,7 @@ fn assemble(
     let passwords = PasswordPool::new(&config.passwords, random.clone())?;
     let providers = Providers::new(&config.providers, &config.issuer, &clock);
     let look = theme::load(&config.theme)?;
+    let messages = Messages::load(config.messages.folder.as_deref(), &config.scopes)?;
     let replica = random.reference();
     let (trail, writer) = Trail::new(clock.clone());
     let app = App {
@@ -184,6 +186,7 @@ fn assemble(
         providers,
         metrics: Metrics::new(),
         look,
+        messages,
         trail,
         refusals: Refusals::default(),
         replica,

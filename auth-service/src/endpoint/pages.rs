@@ -17,23 +17,48 @@ pub mod sign_in;
 pub mod signed_in;
 pub mod signed_out;
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use url::Url;
 
 use crate::app::App;
+use crate::messages::{Language, Said, Sentence};
+use crate::record::flow::Goal;
+use browser::Browser;
 use error::PageError;
 
 /// What every page shows.
 pub struct Frame {
     pub brand: String,
     pub logo: bool,
+    pub language: Arc<Language>,
 }
 
 impl Frame {
-    pub fn of(app: &App) -> Self {
-        Self { brand: app.config.theme.name.clone(), logo: app.look.logo.is_some() }
+    /// In the language of the browser.
+    pub fn of(app: &App, browser: &Browser) -> Self {
+        Self::in_language(app, Arc::clone(browser.language()))
+    }
+
+    /// In the language that whoever sent the browser here asked for, if there is one.
+    pub fn of_flow(app: &App, browser: &Browser, goal: &Goal) -> Self {
+        let asked = match goal {
+            Goal::Authorize(request) => request.ui_locales.as_deref().and_then(|wanted| app.messages.among(wanted)),
+            Goal::Account | Goal::Settings(_) | Goal::Device { .. } => None,
+        };
+        Self::in_language(app, asked.unwrap_or_else(|| Arc::clone(browser.language())))
+    }
+
+    pub fn in_language(app: &App, language: Arc<Language>) -> Self {
+        Self { brand: app.config.theme.name.clone(), logo: app.look.logo.is_some(), language }
+    }
+
+    /// What templates say everything with.
+    pub fn t(&self, sentence: impl AsRef<Sentence>) -> Said<'_> {
+        self.language.say(sentence.as_ref())
     }
 }
 
@@ -93,6 +118,7 @@ fn render(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.append(header::VARY, HeaderValue::from_static("accept-language"));
     let policy = content_security_policy(leads_to, script);
     if let Ok(policy) = HeaderValue::from_str(&policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);

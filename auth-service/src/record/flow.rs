@@ -40,6 +40,9 @@ pub struct AuthorizationRequest {
     pub prompt: Prompt,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_hint: Option<String>,
+    /// The languages that the client wants its pages in, most wanted first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ui_locales: Option<String>,
     /// The person whom the client expects (`id_token_hint`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub: Option<String>,

@@ -31,7 +31,7 @@ impl Authenticator {
         totp::code(&self.seed, service.now())
     }
 
-    fn write_down(&mut self, page: &Answer) {
+    pub(crate) fn write_down(&mut self, page: &Answer) {
         let codes = page.body.split("<li><code>").skip(1).map(|rest| rest.split_once('<').unwrap().0.to_owned());
         self.recovery_codes = codes.collect();
     }
@@ -46,7 +46,13 @@ impl Authenticator {
         app
     }
 
-    async fn confirm(&self, service: &Service, browser: &mut Browser, page: &Answer, action: &str) -> Answer {
+    pub(crate) async fn confirm(
+        &self,
+        service: &Service,
+        browser: &mut Browser,
+        page: &Answer,
+        action: &str,
+    ) -> Answer {
         let (flow, csrf, offer) = (page.field("flow"), page.field("csrf").unwrap(), page.field("offer").unwrap());
         let code = self.code(service);
         let mut form = vec![("csrf", csrf.as_str()), ("offer", &offer), ("code", &code)];

@@ -330,6 +330,8 @@ pub(crate) fn encode(form: &[(&str, &str)]) -> String {
 #[derive(Clone, Default)]
 pub(crate) struct Browser {
     pub(crate) cookies: BTreeMap<String, String>,
+    /// What its person reads: `Accept-Language`.
+    pub(crate) languages: Option<&'static str>,
 }
 
 impl Browser {
@@ -352,6 +354,7 @@ impl Browser {
         let url = if url.starts_with('/') { service.public(url) } else { url.to_owned() };
         let cookies = self.cookie_header();
         let mut headers = vec![("content-type", "application/x-www-form-urlencoded"), ("cookie", cookies.as_str())];
+        headers.extend(self.languages.map(|languages| ("accept-language", languages)));
         headers.extend(extra);
         let answer = service.send(method, &url, &headers, body).await;
         for cookie in answer.headers.get_all("set-cookie") {

@@ -28,6 +28,7 @@ mod foreign_issuer;
 mod interest;
 mod introspection;
 mod keys;
+mod languages;
 mod oauth;
 mod oauth_errors;
 mod outage;

@@ -36,7 +36,7 @@ async fn pages_carry_no_script_but_the_one_for_passkeys() {
     assert_eq!(page.header("x-content-type-options"), "nosniff");
     assert_eq!(page.header("cache-control"), "no-store");
     assert_eq!(page.header("referrer-policy"), "same-origin");
-    assert!(page.body.contains("<html lang=\"en\">") && page.body.contains("<label for=\"password\">"));
+    assert!(page.body.contains("<html lang=\"en\" dir=\"ltr\">") && page.body.contains("<label for=\"password\">"));
     assert!(page.body.contains("shop.example.com"), "it says where one is going");
     let style = browser.get(&service, "/assets/style.css").await.expect(200);
     assert!(style.body.contains("prefers-color-scheme:dark"));

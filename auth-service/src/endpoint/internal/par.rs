@@ -50,6 +50,7 @@ pub async fn push(
         max_age: body.max_age,
         prompt: Prompt::default(),
         login_hint: None,
+        ui_locales: None,
         sub: None,
         dpop_jkt: None,
         return_to: Some(body.return_to),

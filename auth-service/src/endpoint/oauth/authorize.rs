@@ -22,6 +22,7 @@ use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::{consent, flows, redirect, second_factor, sign_in};
 use crate::form::Parameters;
+use crate::messages::say;
 use crate::peer::ClientAddress;
 use crate::pkce::is_challenge;
 use crate::record::client;
@@ -100,7 +101,7 @@ pub async fn post(
 }
 
 async fn authorize(app: &App, headers: &HeaderMap, address: IpAddr, encoded: &[u8]) -> Result<Response, PageError> {
-    let parameters = Parameters::parse(encoded).map_err(|error| PageError::BadRequest(error.to_string()))?;
+    let parameters = Parameters::parse(encoded).map_err(|error| PageError::Malformed(error.to_string()))?;
     let checked = match parameters.get("request_uri") {
         Some(uri) => Ok(pushed(app, &parameters, uri).await?),
         None => check(app, &parameters).await?,
@@ -108,7 +109,7 @@ async fn authorize(app: &App, headers: &HeaderMap, address: IpAddr, encoded: &[u
     let request = match checked {
         Ok(request) => request,
         Err(Refused { refusal, untrusted: true, .. }) => {
-            return Err(PageError::BadRequest(format!("the application made a mistake: {}", refusal.description())));
+            return Err(PageError::Malformed(format!("the application made a mistake: {}", refusal.description())));
         }
         Err(Refused { redirect_uri, state, refusal, .. }) => {
             return Ok(refuse(app, &redirect_uri, state.as_deref(), refusal));
@@ -137,7 +138,7 @@ impl Refused {
 }
 
 async fn pushed(app: &App, parameters: &Parameters, uri: &str) -> Result<AuthorizationRequest, PageError> {
-    let expired = || PageError::BadRequest("this sign-in link has expired or was used before".to_owned());
+    let expired = || PageError::BadRequest(say::sorry_sign_in_link_over());
     let id = uri.strip_prefix(REQUEST_URI_PREFIX).ok_or_else(expired)?;
     let request = flow::take_pushed(app.store(), id).await?.ok_or_else(expired)?;
     // RFC 9126 §4: bound to the client that pushed it.
@@ -146,14 +147,14 @@ async fn pushed(app: &App, parameters: &Parameters, uri: &str) -> Result<Authori
 
 /// Checks a request's parameters. The outer error is a page, the inner one goes to the client.
 pub async fn check(app: &App, parameters: &Parameters) -> Result<Result<AuthorizationRequest, Refused>, PageError> {
-    let bad = |sentence: &str| PageError::BadRequest(sentence.to_owned());
-    let client_id = parameters.get("client_id").ok_or_else(|| bad("client_id is missing"))?;
-    let client =
-        client::load(app.store(), client_id).await?.ok_or_else(|| bad("this application is not registered here"))?;
-    let redirect_uri = parameters.get("redirect_uri").ok_or_else(|| bad("redirect_uri is missing"))?;
+    let missing = |name: &str| PageError::Malformed(format!("{name} is missing"));
+    let client_id = parameters.get("client_id").ok_or_else(|| missing("client_id"))?;
+    let client = client::load(app.store(), client_id).await?;
+    let client = client.ok_or_else(|| PageError::BadRequest(say::sorry_application_unknown()))?;
+    let redirect_uri = parameters.get("redirect_uri").ok_or_else(|| missing("redirect_uri"))?;
     if !client.may_redirect_to(redirect_uri) {
         crate::audit::record("authorize.unregistered-redirect", client_id, "", redirect_uri);
-        return Err(bad("the application wants to be answered at an address that is not registered for it"));
+        return Err(PageError::BadRequest(say::sorry_redirect_unregistered()));
     }
     let state = parameters.owned("state");
     let untrusted = client.registered.as_ref().is_some_and(Registered::is_open);
@@ -179,11 +180,11 @@ pub async fn check(app: &App, parameters: &Parameters) -> Result<Result<Authoriz
     let (Some(challenge), Some("S256")) = (challenge, parameters.get("code_challenge_method")) else {
         return refused(Refusal::InvalidRequest("PKCE is needed: code_challenge, and code_challenge_method=S256"));
     };
-    let too_long = [("state", 2048), ("nonce", 512), ("acr_values", 256), ("login_hint", 256)]
+    let too_long = [("state", 2048), ("nonce", 512), ("acr_values", 256), ("login_hint", 256), ("ui_locales", 256)]
         .into_iter()
         .any(|(name, most)| parameters.get(name).is_some_and(|value| value.len() > most));
     if too_long {
-        return refused(Refusal::InvalidRequest("state, nonce, acr_values or login_hint is too long"));
+        return refused(Refusal::InvalidRequest("state, nonce, acr_values, login_hint or ui_locales is too long"));
     }
     let Some(scope) = client.scope_for(parameters.get("scope")) else { return refused(Refusal::InvalidScope) };
     let Some(aud) = audiences(app, &client, parameters) else { return refused(Refusal::InvalidTarget) };
@@ -224,6 +225,7 @@ pub async fn check(app: &App, parameters: &Parameters) -> Result<Result<Authoriz
         max_age,
         prompt,
         login_hint: parameters.owned("login_hint"),
+        ui_locales: parameters.owned("ui_locales"),
         sub: hint,
         dpop_jkt,
         return_to: None,
@@ -264,8 +266,8 @@ pub async fn proceed(
         )));
     }
     let session = session.filter(expected);
-    if let Some(sentence) = beyond_reach(&request) {
-        return Err(PageError::Forbidden(sentence));
+    if is_beyond_reach(&request) {
+        return Err(PageError::Forbidden(say::sorry_stronger_than_here()));
     }
     let missing = missing(app, &request, session.as_ref(), fresh).await?;
     let session = match (session, missing) {
@@ -290,10 +292,9 @@ pub async fn proceed(
 }
 
 /// A policy that demands what no sign-in here can give: said at once, instead of sending the browser to and fro.
-fn beyond_reach(request: &AuthorizationRequest) -> Option<&'static str> {
-    let demanded = request.acr_values.as_deref().filter(|_| request.for_policy)?;
-    let met = demanded.split(' ').any(|acr| SUPPORTED_ACR.contains(&acr));
-    (!met).then_some("This page asks for a stronger sign-in than is set up here.")
+fn is_beyond_reach(request: &AuthorizationRequest) -> bool {
+    let demanded = request.acr_values.as_deref().filter(|_| request.for_policy);
+    demanded.is_some_and(|demanded| !demanded.split(' ').any(|acr| SUPPORTED_ACR.contains(&acr)))
 }
 
 /// What of the sign-in does not count, or not enough, for what is asked.
@@ -330,7 +331,7 @@ async fn needs_consent(app: &App, request: &AuthorizationRequest, session: &Sess
         return Ok(false);
     }
     let client = client::load(app.store(), &request.client_id).await?;
-    let client = client.ok_or_else(|| PageError::BadRequest("this application is no longer registered".to_owned()))?;
+    let client = client.ok_or_else(|| PageError::BadRequest(say::sorry_application_gone()))?;
     if client.first_party {
         return Ok(false);
     }
@@ -347,7 +348,7 @@ async fn answer(
 ) -> Result<Response, PageError> {
     let sub = &session.facts.sub;
     let user = user::load(app.store(), sub).await?.filter(|user| !user.details.disabled);
-    let user = user.ok_or(PageError::Forbidden("this account is not active"))?;
+    let user = user.ok_or(PageError::Forbidden(say::sorry_not_active()))?;
     let (id, secret) = (app.random.with(TokenId::generate), app.random.secret());
     let code = code::create(app.store(), (id, secret), |secret| Code {
         secret,

@@ -41,6 +41,7 @@ pub async fn metadata(State(app): State<Shared>) -> Response {
             "name", "preferred_username", "email", "email_verified", "roles", "groups",
         ],
         "acr_values_supported": SUPPORTED_ACR,
+        "ui_locales_supported": app.messages.tags().collect::<Vec<_>>(),
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "authorization_response_iss_parameter_supported": true,
         "backchannel_logout_supported": true,

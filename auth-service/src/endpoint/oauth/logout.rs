@@ -15,6 +15,7 @@ use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::{redirect, signed_out};
 use crate::form::Parameters;
+use crate::messages::say;
 use crate::peer::ClientAddress;
 use crate::record::client;
 
@@ -37,7 +38,7 @@ pub async fn post(
 }
 
 async fn logout(app: &App, headers: &HeaderMap, address: IpAddr, encoded: &[u8]) -> Result<Response, PageError> {
-    let parameters = Parameters::parse(encoded).map_err(|error| PageError::BadRequest(error.to_string()))?;
+    let parameters = Parameters::parse(encoded).map_err(|error| PageError::Malformed(error.to_string()))?;
     let hint = parameters.get("id_token_hint").and_then(|hint| id_token::hint(app, hint));
     let target = target(app, &parameters, hint.as_ref()).await?;
     let browser = Browser::of(app, headers, address);
@@ -48,7 +49,7 @@ async fn logout(app: &App, headers: &HeaderMap, address: IpAddr, encoded: &[u8])
         .is_some_and(|hint| hint.sub == session.facts.sub && hint.sid.is_none_or(|sid| sid == session.id.to_string()));
     if !speaks_for {
         // Anybody can link here; only the person decides (RP-Initiated Logout §2, "should ask").
-        return signed_out::ask(app, browser, target.as_deref());
+        return signed_out::ask(app, browser, target.as_deref(), parameters.get("ui_locales"));
     }
     crate::audit::record("sign-out", &session.facts.sub, session.id, "by a client");
     let ended = crate::revoke::record(app, session.id).await?;
@@ -66,7 +67,7 @@ fn leave(browser: Browser, target: Option<String>) -> Response {
 /// Where the client wants the browser back: only an address registered for that, only for a client that is named.
 async fn target(app: &App, parameters: &Parameters, hint: Option<&Hint>) -> Result<Option<String>, PageError> {
     let Some(uri) = parameters.get("post_logout_redirect_uri") else { return Ok(None) };
-    let unregistered = || PageError::BadRequest("the address to go to after signing out is not registered".to_owned());
+    let unregistered = || PageError::BadRequest(say::sorry_leave_unregistered());
     let named = parameters.get("client_id").or(hint.map(|hint| hint.aud.as_str())).ok_or_else(unregistered)?;
     if hint.is_some_and(|hint| hint.aud != named) {
         return Err(unregistered());

@@ -26,11 +26,13 @@ pub async fn push(State(app): State<Shared>, headers: HeaderMap, Form(form): For
         Ok(Err(refused)) => return Err(refused.into_error()),
         Err(PageError::Unavailable(why)) => return Err(OAuthError::Unavailable(why)),
         Err(PageError::Internal(why)) => return Err(OAuthError::Internal(why)),
-        Err(PageError::BadRequest(why)) => return Err(invalid(why)),
+        Err(PageError::Malformed(why)) => return Err(invalid(why)),
         Err(error @ (PageError::NotFound | PageError::ProviderUnavailable { .. } | PageError::NoAccount { .. })) => {
             return Err(invalid(error.to_string()));
         }
-        Err(PageError::Forbidden(why) | PageError::Throttled(why, _)) => return Err(invalid(why.to_owned())),
+        Err(PageError::BadRequest(why) | PageError::Forbidden(why) | PageError::Throttled(why, _)) => {
+            return Err(invalid(why.to_string()));
+        }
     };
     let id = app.random.secret();
     flow::push(app.store(), &id, &request).await?;

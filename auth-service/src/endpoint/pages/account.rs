@@ -21,6 +21,7 @@ use super::browser::Browser;
 use super::error::PageError;
 use super::{Frame, LeadsTo, page, sign_in};
 use crate::app::Shared;
+use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
 use crate::record::flow::Goal;
 use crate::record::{factors, federated, user};
@@ -37,11 +38,11 @@ struct AccountPage {
     name: String,
     username: String,
     email: Option<String>,
-    notice: Option<String>,
+    notice: Option<Sentence>,
     sessions: Vec<sessions::Row>,
     browsers: Vec<browsers::Row>,
     applications: Vec<applications::Row>,
-    authenticator_since: Option<String>,
+    authenticator_since: Option<Sentence>,
     passkeys: Vec<String>,
     passkeys_work: bool,
     /// Whether there are other providers to sign in with, and with which the account is connected.
@@ -60,24 +61,24 @@ pub struct Done {
 }
 
 impl Done {
-    fn sentence(&self, told: Told) -> Option<String> {
+    fn sentence(&self, told: Told) -> Option<Sentence> {
         let what = match self.done.as_deref()? {
-            "signed-out" => "That session has ended.",
-            "browser-forgotten" => "That browser is asked for a second factor again.",
-            "disconnected" => "The application has no access any more.",
-            "password-changed" => "Your password has been changed. You are signed out everywhere else.",
-            "authenticator-set-up" => "The authenticator app is set up.",
-            "passkey-added" => "The passkey is set up.",
-            "passkey-removed" => "The passkey has been removed.",
-            "connected" => "The sign-in is connected with your account.",
-            "provider-disconnected" => "The sign-in is not connected with your account any more.",
-            "declined" => "You did not sign in there, so nothing was connected.",
-            "authenticator-removed" => "The authenticator app has been removed.",
+            "signed-out" => say::done_signed_out(),
+            "browser-forgotten" => say::done_browser_forgotten(),
+            "disconnected" => say::done_disconnected(),
+            "password-changed" => say::done_password_changed(),
+            "authenticator-set-up" => say::done_authenticator_set_up(),
+            "passkey-added" => say::done_passkey_added(),
+            "passkey-removed" => say::done_passkey_removed(),
+            "connected" => say::done_connected(),
+            "provider-disconnected" => say::done_provider_disconnected(),
+            "declined" => say::done_declined(),
+            "authenticator-removed" => say::done_authenticator_removed(),
             _ => return None,
         };
         Some(match told.sentence() {
-            Some(told) => format!("{what} {told}"),
-            None => what.to_owned(),
+            Some(told) => what.then(told),
+            None => what,
         })
     }
 }
@@ -97,7 +98,7 @@ pub async fn get(
     let identities = federated::of_account(app.store(), sub).await?;
     let user = user::load(app.store(), sub).await?;
     let template = AccountPage {
-        frame: Frame::of(&app),
+        frame: Frame::of(&app, &browser),
         name: profile.name.clone().unwrap_or_else(|| username.clone()),
         username,
         email: profile.email.clone(),

@@ -16,6 +16,7 @@ use super::{Frame, LeadsTo, page};
 use crate::app::App;
 use crate::form::Parameters;
 use crate::keys::seal::Sealed;
+use crate::messages::{Sentence, say};
 use crate::record::factors::{self, Totp};
 use crate::record::hash::StoredHash;
 use crate::record::user::User;
@@ -27,9 +28,6 @@ const RECOVERY_CODES: usize = 10;
 const RECOVERY_BYTES: usize = 10;
 /// How long a page with a seed can be confirmed, seconds.
 const OFFER_LIFE: u64 = 1800;
-
-const WRONG: &str =
-    "This code does not fit. Wait for the app to show the next one, and check that the clock of your device is right.";
 
 /// The form around a seed that is offered.
 #[derive(Template)]
@@ -44,7 +42,7 @@ pub struct SetUpPage {
     qr: String,
     secret: String,
     offer: String,
-    problem: Option<&'static str>,
+    problem: Option<Sentence>,
 }
 
 /// The only time that recovery codes are shown.
@@ -58,12 +56,12 @@ struct RecoveryCodesPage {
 
 /// `next` is where to go on from there.
 pub fn show_recovery_codes(
-    app: &App,
+    frame: Frame,
     browser: Browser,
     codes: Vec<String>,
     next: String,
 ) -> Result<Response, PageError> {
-    let template = RecoveryCodesPage { frame: Frame::of(app), codes, next };
+    let template = RecoveryCodesPage { frame, codes, next };
     Ok(browser.answer(page(StatusCode::OK, &template, &LeadsTo::Here)?))
 }
 
@@ -75,6 +73,7 @@ struct Offer {
 
 /// Where a set-up form is shown.
 pub struct Form {
+    pub frame: Frame,
     pub action: &'static str,
     pub flow: Option<String>,
     pub csrf: String,
@@ -88,11 +87,11 @@ pub fn offer(app: &App, browser: &Browser, user: &User, form: Form) -> Result<Se
     Ok(show(app, user, form, &offer, URL_SAFE_NO_PAD.encode(to_json(&sealed)), None))
 }
 
-fn show(app: &App, user: &User, form: Form, offer: &Offer, sealed: String, problem: Option<&'static str>) -> SetUpPage {
+fn show(app: &App, user: &User, form: Form, offer: &Offer, sealed: String, problem: Option<Sentence>) -> SetUpPage {
     let uri = totp::provisioning_uri(&app.config.theme.name, &user.details.username, &offer.seed);
     let secret: Vec<char> = totp::base32(&offer.seed).chars().collect();
     SetUpPage {
-        frame: Frame::of(app),
+        frame: form.frame,
         action: form.action,
         flow: form.flow,
         csrf: form.csrf,
@@ -126,10 +125,17 @@ pub async fn confirm(
     let text = sent.get("offer").unwrap_or_default();
     let now = app.now();
     let offer = open(app, browser, user, text).filter(|offer| now < offer.made + OFFER_LIFE);
-    let offer = offer.ok_or_else(|| PageError::BadRequest("This page is too old.".to_owned()))?;
+    let offer = offer.ok_or_else(|| PageError::BadRequest(say::sorry_page_too_old()))?;
     let code = sent.get("code").and_then(totp::parse);
     let Some(step) = code.and_then(|code| totp::step_of(&offer.seed, &code, now)) else {
-        return Ok(Confirmed::No(Box::new(show(app, user, form, &offer, text.to_owned(), Some(WRONG)))));
+        return Ok(Confirmed::No(Box::new(show(
+            app,
+            user,
+            form,
+            &offer,
+            text.to_owned(),
+            Some(say::authenticator_wrong_code()),
+        ))));
     };
     let seed = app.ring.sealer().seal(&factors::purpose(&user.id), &offer.seed, &app.random);
     let seed = seed.map_err(|error| PageError::Internal(error.to_string()))?;

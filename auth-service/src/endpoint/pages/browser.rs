@@ -2,6 +2,7 @@
 //! it is trusted with a password only, and one that says whose it was before.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::response::Response;
 use base64::Engine as _;
@@ -17,6 +18,7 @@ use super::error::PageError;
 use crate::app::App;
 use crate::form::Parameters;
 use crate::keys::seal::Sealed;
+use crate::messages::{Language, say};
 use crate::random::SECRET_LEN;
 use crate::record::hash::StoredHash;
 use crate::record::session::{self, Session, Terms};
@@ -42,6 +44,7 @@ pub struct Browser {
     known: Option<String>,
     address: IpAddr,
     user_agent: String,
+    language: Arc<Language>,
     set: Vec<String>,
 }
 
@@ -67,6 +70,7 @@ impl Browser {
             known: cookie(headers, KNOWN_COOKIE).map(str::to_owned),
             address,
             user_agent: user_agent.chars().take(MAX_USER_AGENT).collect(),
+            language: language(app, headers),
             set,
         }
     }
@@ -79,12 +83,10 @@ impl Browser {
         body: &Bytes,
         purpose: impl FnOnce(&Parameters) -> String,
     ) -> Result<(Self, Parameters), PageError> {
-        let form = Parameters::parse(body).map_err(|error| PageError::BadRequest(error.to_string()))?;
+        let form = Parameters::parse(body).map_err(|error| PageError::Malformed(error.to_string()))?;
         let browser = Self::of(app, headers, address);
         if !is_from_us(app, headers) || !browser.proves(&purpose(&form), form.get("csrf")) {
-            return Err(PageError::BadRequest(
-                "This form did not come from our page, or the page is too old.".to_owned(),
-            ));
+            return Err(PageError::BadRequest(say::sorry_form_not_ours()));
         }
         Ok((browser, form))
     }
@@ -95,6 +97,11 @@ impl Browser {
 
     pub fn user_agent(&self) -> &str {
         &self.user_agent
+    }
+
+    /// What its person reads.
+    pub fn language(&self) -> &Arc<Language> {
+        &self.language
     }
 
     /// By which record this browser may be trusted: an id, and the hash of its secret.
@@ -197,6 +204,11 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         .map(|(_, value)| value);
     let first = found.next()?;
     if found.next().is_some() { None } else { Some(first) }
+}
+
+/// The language that a browser asks for.
+pub fn language(app: &App, headers: &HeaderMap) -> Arc<Language> {
+    app.messages.accepted(headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()))
 }
 
 /// A form that another site sent is refused even if it had the token. Browsers without these headers are judged by the token alone.

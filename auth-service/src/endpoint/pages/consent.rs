@@ -13,6 +13,7 @@ use super::flows;
 use super::{Frame, LeadsTo, page, redirect, sign_in};
 use crate::app::{App, Shared};
 use crate::endpoint::oauth::authorize::{Refusal, display_name, proceed, refuse};
+use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
 use crate::record::client::{self, redirect_uri};
 use crate::record::consent;
@@ -24,8 +25,9 @@ struct ConsentPage {
     frame: Frame,
     application: String,
     username: String,
-    permissions: Vec<String>,
-    host: String,
+    permissions: Vec<Sentence>,
+    /// Absent for an application on this device.
+    host: Option<String>,
     /// The application registered itself: its name is what it says.
     unchecked: bool,
     flow: String,
@@ -54,13 +56,14 @@ pub async fn get(
         return sign_in::begin(&app, browser, Goal::Authorize(Box::new(request))).await;
     };
     let client = client::load(app.store(), &request.client_id).await?;
+    let frame = Frame::of_flow(&app, &browser, &Goal::Authorize(Box::new(request.clone())));
     let template = ConsentPage {
-        frame: Frame::of(&app),
+        frame,
         application: display_name(&app, &request).await?.to_string(),
         username: session.profile.username.unwrap_or_default(),
-        permissions: permissions(&app, &request.scope),
+        permissions: permissions(&request.scope),
         unchecked: client.is_some_and(|client| client.registered.is_some()),
-        host: redirect_uri::host(&request.redirect_uri).unwrap_or_else(|| "an application on this device".to_owned()),
+        host: redirect_uri::host(&request.redirect_uri),
         csrf: browser.form_token(&id),
         flow: id,
     };
@@ -94,19 +97,6 @@ pub async fn post(
 }
 
 /// What a scope allows, a sentence for each part.
-pub fn permissions(app: &App, scope: &str) -> Vec<String> {
-    scope.split(' ').filter(|scope| !scope.is_empty()).map(|scope| describe(app, scope)).collect()
-}
-
-pub fn describe(app: &App, scope: &str) -> String {
-    let ours = match scope {
-        "openid" => Some("Know that it is you"),
-        "profile" => Some("See your name"),
-        "email" => Some("See your email address"),
-        "roles" | "groups" => Some("See your roles and groups"),
-        "offline_access" => Some("Stay connected when you are not there"),
-        _ => None,
-    };
-    let configured = app.config.scopes.get(scope).cloned();
-    configured.or(ours.map(str::to_owned)).unwrap_or_else(|| scope.to_owned())
+pub fn permissions(scope: &str) -> Vec<Sentence> {
+    scope.split(' ').filter(|scope| !scope.is_empty()).map(Sentence::of_scope).collect()
 }

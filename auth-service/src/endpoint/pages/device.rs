@@ -16,6 +16,7 @@ use super::error::PageError;
 use super::{Frame, LeadsTo, consent, page, second_factor, sign_in, when_to_try_again};
 use crate::app::{App, Shared};
 use crate::assurance::{Demand, Missing, Proof};
+use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
 use crate::record::device_grant::{self, Allowed, DeviceRequest, UserCode, Verdict};
 use crate::record::flow::Goal;
@@ -24,8 +25,6 @@ use crate::record::{client, user};
 use crate::throttle::{self, Source};
 
 const PURPOSE: &str = "device";
-const UNKNOWN: &str = "No device is waiting with this code. Codes are good for ten minutes and once.";
-const TOO_MANY: &str = "There were too many wrong codes. Wait a few minutes, then try again.";
 
 #[derive(Template)]
 #[template(path = "device_code.html")]
@@ -33,7 +32,7 @@ struct CodePage {
     frame: Frame,
     csrf: String,
     user_code: String,
-    problem: Option<&'static str>,
+    problem: Option<Sentence>,
 }
 
 #[derive(Template)]
@@ -44,7 +43,7 @@ struct ConfirmPage {
     user_code: String,
     application: String,
     username: String,
-    permissions: Vec<String>,
+    permissions: Vec<Sentence>,
 }
 
 #[derive(Template)]
@@ -84,9 +83,9 @@ fn ask(
     browser: Browser,
     user_code: String,
     status: StatusCode,
-    problem: Option<&'static str>,
+    problem: Option<Sentence>,
 ) -> Result<Response, PageError> {
-    let template = CodePage { frame: Frame::of(app), csrf: browser.form_token(PURPOSE), user_code, problem };
+    let template = CodePage { frame: Frame::of(app, &browser), csrf: browser.form_token(PURPOSE), user_code, problem };
     let response = page(status, &template, &LeadsTo::Here)?;
     Ok(browser.answer(when_to_try_again(app, response)))
 }
@@ -103,15 +102,19 @@ pub async fn post(
     let Some(session) = browser.session(&app).await? else {
         return sign_in::begin(&app, browser, Goal::Device { user_code }).await;
     };
-    let refused = (StatusCode::UNPROCESSABLE_ENTITY, Some(UNKNOWN));
+    let refused = || (StatusCode::UNPROCESSABLE_ENTITY, Some(say::device_unknown_code()));
     let found = match guess(&app, &session, user_code.as_ref(), address).await? {
         Guess::Right(found) => Some(*found),
         Guess::Wrong => None,
-        Guess::TooMany => return ask(&app, browser, String::new(), StatusCode::TOO_MANY_REQUESTS, Some(TOO_MANY)),
+        Guess::TooMany => {
+            let problem = Some(say::device_too_many_codes());
+            return ask(&app, browser, String::new(), StatusCode::TOO_MANY_REQUESTS, problem);
+        }
     };
     let (Some((id, request)), Some(user_code)) = (found, user_code) else {
         let typed = typed.chars().take(16).collect();
-        return ask(&app, browser, typed, refused.0, refused.1);
+        let (status, problem) = refused();
+        return ask(&app, browser, typed, status, problem);
     };
     if lacks_second_factor(&app, &session, &request).await? {
         let goal = Goal::Device { user_code: Some(user_code) };
@@ -124,9 +127,11 @@ pub async fn post(
     };
     let verdict = verdict(&app, &session, &request, allow).await?;
     if !device_grant::decide(app.store(), &id, &user_code, &verdict).await? {
-        return ask(&app, browser, String::new(), refused.0, refused.1);
+        let (status, problem) = refused();
+        return ask(&app, browser, String::new(), status, problem);
     }
-    Ok(browser.answer(page(StatusCode::OK, &DonePage { frame: Frame::of(&app), allowed: allow }, &LeadsTo::Here)?))
+    let template = DonePage { frame: Frame::of(&app, &browser), allowed: allow };
+    Ok(browser.answer(page(StatusCode::OK, &template, &LeadsTo::Here)?))
 }
 
 enum Guess {
@@ -167,12 +172,12 @@ async fn confirm(
     let client = client::load(app.store(), &request.client_id).await?;
     let name = client.map(|client| client.name).filter(|name| !name.is_empty());
     let template = ConfirmPage {
-        frame: Frame::of(app),
+        frame: Frame::of(app, &browser),
         csrf: browser.form_token(PURPOSE),
         user_code: request.user_code.to_string(),
         application: name.unwrap_or_else(|| request.client_id.clone()),
         username: session.profile.username.clone().unwrap_or_default(),
-        permissions: consent::permissions(app, &request.scope),
+        permissions: consent::permissions(&request.scope),
     };
     Ok(browser.answer(page(StatusCode::OK, &template, &LeadsTo::Here)?))
 }
@@ -184,7 +189,7 @@ async fn verdict(app: &App, session: &Session, request: &DeviceRequest, allow: b
         return Ok(Verdict::Denied);
     }
     let user = user::load(app.store(), sub).await?.filter(|user| !user.details.disabled);
-    let user = user.ok_or(PageError::Forbidden("this account is not active"))?;
+    let user = user.ok_or(PageError::Forbidden(say::sorry_not_active()))?;
     crate::audit::record("device.allowed", sub, &request.client_id, &request.scope);
     Ok(Verdict::Allowed(Box::new(Allowed {
         sub: sub.clone(),

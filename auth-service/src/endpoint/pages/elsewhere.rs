@@ -15,6 +15,7 @@ use crate::assurance::{Method, Proof};
 use crate::federation::accounts::{self, AccountError};
 use crate::federation::{Asked, Presented, Proofs, Provider, ProviderError};
 use crate::form::Parameters;
+use crate::messages::say;
 use crate::metrics::Outcome;
 use crate::peer::ClientAddress;
 use crate::record::RecordError;
@@ -55,7 +56,7 @@ pub async fn send(
     connects: Option<String>,
 ) -> Result<Response, PageError> {
     if let Verdict::Wait(seconds) = throttle::visit(app.store(), &app.config.limits, browser.address()).await? {
-        return Err(PageError::Throttled("There were too many sign-ins from your network.", seconds));
+        return Err(PageError::Throttled(say::sorry_too_many_sign_ins(), seconds));
     }
     let wish = Wish::of(app, &goal).await?;
     let hint = match &goal {
@@ -133,7 +134,7 @@ pub async fn back(
 ) -> Result<Response, PageError> {
     let provider = app.providers.get(&id).ok_or(PageError::NotFound)?;
     let answer = Parameters::parse(query.unwrap_or_default().as_bytes());
-    let answer = answer.map_err(|error| PageError::BadRequest(error.to_string()))?;
+    let answer = answer.map_err(|error| PageError::Malformed(error.to_string()))?;
     let browser = Browser::of(&app, &headers, address);
     let state = answer.get("state").unwrap_or_default();
     let flow = flows::away(&app, &browser, state).await?;
@@ -149,8 +150,7 @@ pub async fn back(
         count(&app, "declined");
         return declined(&app, browser, flow).await;
     }
-    let code =
-        answer.get("code").ok_or_else(|| PageError::BadRequest("There is no code in this address.".to_owned()))?;
+    let code = answer.get("code").ok_or_else(|| PageError::BadRequest(say::sorry_no_code()))?;
     let presented = provider.redeem(code, &proofs(&browser, state)).await;
     let presented = presented.map_err(|error| failed(&app, provider, &error))?;
     match flow.away.connects.clone() {
@@ -177,10 +177,7 @@ async fn enter(
     let now = app.now();
     let Some(at) = Wish::of(app, &flow.goal).await?.judge(presented.auth_time, flow.started, now) else {
         count(app, "refused");
-        return Err(PageError::BadRequest(format!(
-            "A sign-in of just now is needed here, and {} does not say that yours is one.",
-            provider.name()
-        )));
+        return Err(PageError::BadRequest(say::sorry_not_recent_there(provider.name())));
     };
     let user = match accounts::arrive(app, provider, presented).await {
         Ok(Some(user)) => user,
@@ -223,13 +220,13 @@ async fn connect(
     sub: &str,
     presented: &Presented,
 ) -> Result<Response, PageError> {
-    let too_late = || PageError::BadRequest("This took too long, or you were signed out meanwhile.".to_owned());
+    let too_late = || PageError::BadRequest(say::sorry_took_too_long());
     let session = browser.session(app).await?.filter(|session| session.facts.sub == sub).ok_or_else(too_late)?;
     if app.now() > flow.started + app.config.factors.recent_seconds {
         return Err(too_late());
     }
     let user = user::load(app.store(), &session.facts.sub).await?.filter(|user| !user.details.disabled);
-    let user = user.ok_or(PageError::Forbidden("this account is not active"))?;
+    let user = user.ok_or(PageError::Forbidden(say::sorry_not_active()))?;
     match accounts::connect(app, provider, user, presented).await {
         Ok(()) => Ok(browser.answer(redirect("/account/connections?done=connected"))),
         Err(error) => Err(not_entered(app, provider.name(), error)),
@@ -243,7 +240,7 @@ fn count(app: &App, outcome: &'static str) {
 fn mixed_up(app: &App, provider: &Provider, why: &'static str) -> PageError {
     count(app, "refused");
     crate::audit::record("sign-in.mixed-up", provider.id(), "", why);
-    PageError::BadRequest("This is not the answer that this sign-in was waiting for.".to_owned())
+    PageError::BadRequest(say::sorry_not_the_answer())
 }
 
 /// What a person learns of a provider's failure; the log has the rest.
@@ -257,7 +254,7 @@ fn failed(app: &App, provider: &Provider, error: &ProviderError) -> PageError {
         ProviderError::Unacceptable(why) => {
             count(app, "refused");
             tracing::warn!(provider = provider.id(), why, "a provider's answer is not accepted");
-            PageError::BadRequest(format!("What {name} answered could not be verified, so you are not signed in."))
+            PageError::BadRequest(say::sorry_not_verified(name))
         }
     }
 }
@@ -267,19 +264,15 @@ pub fn not_entered(app: &App, name: &str, error: AccountError) -> PageError {
     let sentence = match error {
         AccountError::Record(RecordError::Store(error)) => return error.into(),
         AccountError::Record(error) => return error.into(),
-        AccountError::Disabled => return PageError::Forbidden("this account is not active"),
+        AccountError::Disabled => return PageError::Forbidden(say::sorry_not_active()),
         AccountError::TooMuch => {
             tracing::warn!(provider = name, "a person's groups and roles do not fit into a profile");
-            format!("{name} tells more of you than an account can hold. Ask your administrator to map fewer groups.")
+            say::sorry_tells_too_much(name)
         }
-        AccountError::Taken => format!("That sign-in at {name} belongs to another account here."),
-        AccountError::Occupied => {
-            format!("Your account is connected with another sign-in at {name}. Disconnect that one first.")
-        }
-        AccountError::Gone => format!("Your account is not connected with {name} any more."),
-        AccountError::LastWay => {
-            "That is the only way left to sign in. Set a password or add a passkey first.".to_owned()
-        }
+        AccountError::Taken => say::sorry_taken(name),
+        AccountError::Occupied => say::sorry_occupied(name),
+        AccountError::Gone => say::sorry_not_connected(name),
+        AccountError::LastWay => say::sorry_last_way(),
     };
     count(app, "refused");
     PageError::BadRequest(sentence)

@@ -8,22 +8,25 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use super::{Frame, LeadsTo};
+use super::{Frame, LeadsTo, browser};
 use crate::app::Shared;
+use crate::messages::{Sentence, say};
 use crate::record::RecordError;
 use crate::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
-    /// A sentence for the person.
     #[error("{0}")]
-    BadRequest(String),
+    BadRequest(Sentence),
+    /// What an application's developer has to know, in English.
     #[error("{0}")]
-    Forbidden(&'static str),
+    Malformed(String),
+    #[error("{0}")]
+    Forbidden(Sentence),
     #[error("no such page")]
     NotFound,
     #[error("{0}")]
-    Throttled(&'static str, u64),
+    Throttled(Sentence, u64),
     #[error("{0}")]
     Unavailable(String),
     #[error("{name}: {why}")]
@@ -57,10 +60,16 @@ impl From<RecordError> for PageError {
 #[template(path = "error.html")]
 struct ErrorPage<'a> {
     frame: Frame,
-    heading: &'a str,
-    sentence: &'a str,
-    advice: &'a str,
+    heading: Sentence,
+    sentence: Why,
+    advice: Sentence,
     reference: &'a str,
+}
+
+/// What happened.
+enum Why {
+    Said(Sentence),
+    Technical(String),
 }
 
 impl IntoResponse for PageError {
@@ -74,79 +83,68 @@ impl IntoResponse for PageError {
 
 /// Turns errors into pages, in this one place.
 pub async fn render(State(app): State<Shared>, request: Request, next: Next) -> Response {
+    let language = browser::language(&app, request.headers());
     let response = next.run(request).await;
     match response.extensions().get::<Arc<PageError>>() {
         Some(error) => {
             let decision = crate::audit::decision().map_or_else(|| app.random.reference(), |id| id.to_string());
-            error.page(Frame::of(&app), &decision)
+            error.page(Frame::in_language(&app, language), &decision)
         }
         None => response,
     }
 }
 
 impl PageError {
-    /// What is said of another provider, by its name.
-    fn about_provider(&self) -> String {
+    fn status(&self) -> StatusCode {
         match self {
-            Self::ProviderUnavailable { name, .. } => format!("{name} cannot be reached right now."),
-            Self::NoAccount { provider, .. } => {
-                format!("You have signed in at {provider}, which no account here is connected with.")
+            Self::BadRequest(_) | Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Forbidden(_) | Self::NoAccount { .. } => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Throttled(..) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable(_) | Self::ProviderUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Heading, what happened, what to do.
+    fn words(&self) -> (Sentence, Why, Sentence) {
+        match self {
+            Self::BadRequest(sentence) => {
+                (say::error_bad_request(), Why::Said(sentence.clone()), say::error_start_again())
             }
-            _ => String::new(),
+            Self::Malformed(english) => {
+                (say::error_bad_request(), Why::Technical(english.clone()), say::error_start_again())
+            }
+            Self::Forbidden(sentence) => {
+                (say::error_forbidden(), Why::Said(sentence.clone()), say::error_start_again())
+            }
+            Self::NotFound => {
+                (say::error_not_found(), Why::Said(say::error_not_found_why()), say::error_not_found_advice())
+            }
+            Self::Throttled(sentence, _) => {
+                (say::error_throttled(), Why::Said(sentence.clone()), say::error_throttled_advice())
+            }
+            Self::Unavailable(_) => {
+                (say::error_unavailable(), Why::Said(say::error_unavailable_why()), say::error_unavailable_advice())
+            }
+            Self::ProviderUnavailable { name, .. } => (
+                say::error_unavailable(),
+                Why::Said(say::error_provider_unavailable(name)),
+                say::error_provider_unavailable_advice(),
+            ),
+            Self::NoAccount { provider, ask } => (
+                say::error_no_account(),
+                Why::Said(say::error_no_account_why(provider)),
+                ask.as_deref().map_or_else(say::error_no_account_advice, Sentence::verbatim),
+            ),
+            Self::Internal(_) => {
+                (say::error_internal(), Why::Said(say::error_internal_why()), say::error_internal_advice())
+            }
         }
     }
 
     fn page(&self, frame: Frame, reference: &str) -> Response {
-        let named = self.about_provider();
-        let (status, heading, sentence, advice) = match self {
-            Self::BadRequest(sentence) => (
-                StatusCode::BAD_REQUEST,
-                "This does not work",
-                sentence.as_str(),
-                "Go back to the application and start again from there.",
-            ),
-            Self::Forbidden(sentence) => (
-                StatusCode::FORBIDDEN,
-                "Not allowed",
-                *sentence,
-                "Go back to the application and start again from there.",
-            ),
-            Self::NotFound => (
-                StatusCode::NOT_FOUND,
-                "There is no such page",
-                "The address may have been typed wrongly.",
-                "Go back, or start from the application that you want to use.",
-            ),
-            Self::Throttled(sentence, _) => {
-                (StatusCode::TOO_MANY_REQUESTS, "Too many attempts", *sentence, "Wait a few minutes, then try again.")
-            }
-            Self::Unavailable(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Try again in a moment",
-                "The sign-in service is not available right now. Nobody has been signed out.",
-                "Reload this page in a few seconds.",
-            ),
-            Self::ProviderUnavailable { .. } => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Try again in a moment",
-                named.as_str(),
-                "Go back and try again in a few seconds, or sign in another way. Nobody has been signed out.",
-            ),
-            Self::NoAccount { ask, .. } => (
-                StatusCode::FORBIDDEN,
-                "There is no account for you here",
-                named.as_str(),
-                ask.as_deref().unwrap_or(
-                    "If you have an account here, sign in to it and connect the two on your account page. Else ask your administrator for one.",
-                ),
-            ),
-            Self::Internal(_) => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "Something went wrong",
-                "This is our mistake, not yours.",
-                "Try again, and tell your administrator the reference below if it happens again.",
-            ),
-        };
+        let (status, (heading, sentence, advice)) = (self.status(), self.words());
         if status.is_server_error() {
             tracing::warn!(error = %self, reference, "page failed");
         } else {

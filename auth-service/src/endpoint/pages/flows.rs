@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::assurance::{Demand, demands_mfa};
 use crate::endpoint::oauth::authorize::display_name;
 use crate::form::Parameters;
+use crate::messages::say;
 use crate::record::client;
 use crate::record::flow::{self, AuthorizationRequest, Away, Entered, Flow, Goal, Stage};
 use crate::record::reset::Ticket;
@@ -33,7 +34,7 @@ async fn load(app: &App, browser: &Browser, id: &str) -> Result<Flow, PageError>
 }
 
 fn over() -> PageError {
-    PageError::BadRequest("This sign-in page has expired or was used before.".to_owned())
+    PageError::BadRequest(say::sorry_flow_over())
 }
 
 pub async fn at_sign_in(app: &App, browser: &Browser, id: &str) -> Result<Goal, PageError> {
@@ -119,7 +120,7 @@ async fn by_client(app: &App, request: &AuthorizationRequest) -> Result<bool, Pa
         return Ok(false);
     }
     let client = client::load(app.store(), &request.client_id).await?;
-    let client = client.ok_or_else(|| PageError::BadRequest("this application is no longer registered".to_owned()))?;
+    let client = client.ok_or_else(|| PageError::BadRequest(say::sorry_application_gone()))?;
     Ok(client.require_mfa)
 }
 

@@ -17,6 +17,7 @@ use super::new_password::{self, Chosen};
 use super::{Frame, LeadsTo, page, redirect};
 use crate::app::{App, Shared};
 use crate::endpoint::internal::revoke::settle;
+use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
 use crate::record::flow::{Goal, Stage};
 use crate::record::reset::{self, Ticket};
@@ -32,7 +33,7 @@ struct ResetPasswordPage {
     min_length: usize,
     flow: String,
     csrf: String,
-    problem: Option<String>,
+    problem: Option<Sentence>,
 }
 
 #[derive(Deserialize)]
@@ -42,7 +43,7 @@ pub struct Link {
 }
 
 fn over() -> PageError {
-    PageError::BadRequest("This link has expired, was used before, or has been replaced by a newer one.".to_owned())
+    PageError::BadRequest(say::sorry_link_over())
 }
 
 pub async fn get(
@@ -63,7 +64,7 @@ pub async fn get(
 
 async fn enter(app: &App, browser: Browser, text: &str) -> Result<Response, PageError> {
     if let Verdict::Wait(seconds) = throttle::visit(app.store(), &app.config.limits, browser.address()).await? {
-        return Err(PageError::Throttled("There were too many visits from your network.", seconds));
+        return Err(PageError::Throttled(say::sorry_too_many_visits(), seconds));
     }
     let ticket = reset::parse(text).ok_or_else(over)?;
     reset::check(app.store(), &ticket).await?.ok_or_else(over)?;
@@ -86,10 +87,10 @@ fn show(
     id: &str,
     user: User,
     status: StatusCode,
-    problem: Option<String>,
+    problem: Option<Sentence>,
 ) -> Result<Response, PageError> {
     let template = ResetPasswordPage {
-        frame: Frame::of(app),
+        frame: Frame::of(app, &browser),
         username: user.details.username,
         min_length: app.config.passwords.min_length,
         flow: id.to_owned(),

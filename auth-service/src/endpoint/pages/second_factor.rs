@@ -18,6 +18,7 @@ use super::{Frame, page, page_with_script, redirect, signed_in, when_to_try_agai
 use crate::app::{App, Shared};
 use crate::assurance::{Method, Proof};
 use crate::form::Parameters;
+use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
 use crate::record::factors::{self, Factors, Totp};
 use crate::record::flow::{Entered, Goal, Stage};
@@ -25,12 +26,6 @@ use crate::record::session::Session;
 use crate::record::user::{self, User};
 use crate::throttle::{self, Source, Verdict};
 use crate::totp;
-
-const WRONG: &str = "This code is not right, or was used before. Wait for the next one, then try again.";
-const WRONG_RECOVERY: &str = "This recovery code is not right, or was used before.";
-const WRONG_PASSKEY: &str = "This passkey is not one of yours.";
-const TOO_MANY: &str =
-    "There were too many wrong codes. Use a recovery code, or a browser in which you have signed in before.";
 
 #[derive(Template)]
 #[template(path = "second_factor.html")]
@@ -44,8 +39,8 @@ struct SecondFactorPage {
     recovery_codes: usize,
     /// For how many days this browser may be trusted; absent where that is not offered.
     trust_days: Option<u64>,
-    problem: Option<&'static str>,
-    recovery_problem: Option<&'static str>,
+    problem: Option<Sentence>,
+    recovery_problem: Option<Sentence>,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +89,7 @@ async fn begin(app: &App, browser: Browser, goal: Goal, entered: Entered) -> Res
 }
 
 fn active(user: Option<User>) -> Result<User, PageError> {
-    user.filter(|user| !user.details.disabled).ok_or(PageError::Forbidden("this account is not active"))
+    user.filter(|user| !user.details.disabled).ok_or(PageError::Forbidden(say::sorry_not_active()))
 }
 
 /// Who is at the page, if nothing has happened to the account since the password.
@@ -103,7 +98,7 @@ async fn person(app: &App, entered: &Entered) -> Result<User, PageError> {
     if user.epoch == entered.epoch {
         return Ok(user);
     }
-    Err(PageError::BadRequest("The account was changed meanwhile.".to_owned()))
+    Err(PageError::BadRequest(say::sorry_account_changed()))
 }
 
 pub async fn get(
@@ -120,13 +115,14 @@ pub async fn get(
         return show(&app, browser, (&id, &goal, &entered), &factors, StatusCode::OK, Problems::default()).await;
     }
     let leads_to = flows::destination(&app, &goal).await?.leads_to;
-    let form = set_up_form(&browser, &id, &entered);
+    let form = set_up_form(&app, &browser, (&id, &goal, &entered));
     let offer = authenticator::offer(&app, &browser, &user, form)?;
     Ok(browser.answer(page(StatusCode::OK, &offer, &leads_to)?))
 }
 
-fn set_up_form(browser: &Browser, id: &str, entered: &Entered) -> authenticator::Form {
+fn set_up_form(app: &App, browser: &Browser, (id, goal, entered): (&str, &Goal, &Entered)) -> authenticator::Form {
     authenticator::Form {
+        frame: Frame::of_flow(app, browser, goal),
         action: "/second-factor/set-up",
         flow: Some(id.to_owned()),
         csrf: browser.form_token(id),
@@ -136,8 +132,8 @@ fn set_up_form(browser: &Browser, id: &str, entered: &Entered) -> authenticator:
 
 #[derive(Default)]
 struct Problems {
-    code: Option<&'static str>,
-    recovery: Option<&'static str>,
+    code: Option<Sentence>,
+    recovery: Option<Sentence>,
 }
 
 async fn show(
@@ -151,7 +147,7 @@ async fn show(
     let Destination { application, leads_to } = flows::destination(app, goal).await?;
     let days = app.config.factors.trust_browser_days;
     let template = SecondFactorPage {
-        frame: Frame::of(app),
+        frame: Frame::of_flow(app, &browser, goal),
         application,
         flow: id.to_owned(),
         csrf: browser.form_token(id),
@@ -213,9 +209,9 @@ pub async fn post(
             let (browser, session) = signed_in::complete(&app, browser, &user, &entered).await?;
             return signed_in::go_on(&app, browser, goal, session).await;
         }
-        Tried::Wrong if by_code => (StatusCode::UNPROCESSABLE_ENTITY, WRONG),
-        Tried::Wrong => (StatusCode::UNPROCESSABLE_ENTITY, WRONG_RECOVERY),
-        Tried::TooMany => (StatusCode::TOO_MANY_REQUESTS, TOO_MANY),
+        Tried::Wrong if by_code => (StatusCode::UNPROCESSABLE_ENTITY, say::wrong_code()),
+        Tried::Wrong => (StatusCode::UNPROCESSABLE_ENTITY, say::wrong_recovery_code()),
+        Tried::TooMany => (StatusCode::TOO_MANY_REQUESTS, say::too_many_codes()),
     };
     let problems = if by_code {
         Problems { code: Some(problem), recovery: None }
@@ -235,7 +231,7 @@ pub async fn with_passkey(
     let challenge = passkeys::challenge(&browser, &id);
     if !passkeys::verify(&app, &challenge, &user.id, &factors, &form).await? {
         crate::audit::record("second-factor.failed", browser.address(), &user.id, "passkey");
-        let problems = Problems { code: Some(WRONG_PASSKEY), recovery: None };
+        let problems = Problems { code: Some(say::wrong_passkey()), recovery: None };
         return show(&app, browser, (&id, &goal, &entered), &factors, StatusCode::UNPROCESSABLE_ENTITY, problems).await;
     }
     flows::finish(&app, &id).await?;
@@ -319,9 +315,9 @@ pub async fn set_up(
     let Arrived { browser, form, id, goal, entered, user, factors } = arrive(&app, &headers, address, &body).await?;
     if factors.is_enrolled() {
         // Knowing the password is not enough to put another one in its place.
-        return Err(PageError::Forbidden("this account has a second factor already"));
+        return Err(PageError::Forbidden(say::sorry_has_second_factor()));
     }
-    let shown = set_up_form(&browser, &id, &entered);
+    let shown = set_up_form(&app, &browser, (&id, &goal, &entered));
     let codes = match authenticator::confirm(&app, &browser, &user, &form, shown).await? {
         Confirmed::Yes(codes) => codes.unwrap_or_default(),
         Confirmed::No(again) => {
@@ -332,9 +328,10 @@ pub async fn set_up(
     flows::finish(&app, &id).await?;
     let entered = Entered { proof: entered.proof.clone().and(Method::Totp), ..entered };
     let (browser, session) = signed_in::complete(&app, browser, &user, &entered).await?;
+    let frame = Frame::of_flow(&app, &browser, &goal);
     let next = flows::start(&app, &browser, goal, Stage::SignedIn(session.id)).await?;
     let next = format!("/second-factor/continue?flow={next}");
-    show_recovery_codes(&app, browser, codes, next)
+    show_recovery_codes(frame, browser, codes, next)
 }
 
 /// From the recovery codes on to where the sign-in leads.
@@ -347,7 +344,7 @@ pub async fn go_on(
     let browser = Browser::of(&app, &headers, address);
     let (goal, sid) = flows::at_end(&app, &browser, &id).await?;
     let session = browser.session(&app).await?.filter(|session| session.id == sid);
-    let session = session.ok_or_else(|| PageError::BadRequest("You were signed out meanwhile.".to_owned()))?;
+    let session = session.ok_or_else(|| PageError::BadRequest(say::sorry_signed_out_meanwhile()))?;
     flows::finish(&app, &id).await?;
     signed_in::go_on(&app, browser, goal, session).await
 }

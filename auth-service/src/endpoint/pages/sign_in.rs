@@ -15,6 +15,7 @@ use super::passkeys::{self, Ask};
 use super::{Frame, page, page_with_script, redirect, second_factor, signed_in, when_to_try_again};
 use crate::app::{App, Shared};
 use crate::assurance::{Method, Proof};
+use crate::messages::{Sentence, say};
 use crate::metrics::Outcome;
 use crate::password::PasswordError;
 use crate::peer::ClientAddress;
@@ -29,11 +30,6 @@ const PASSWORD_RESET: &str = "password-reset";
 /// After another provider signed nobody in.
 pub const DECLINED: &str = "declined";
 
-const NOT_SIGNED_IN: &str = "You did not sign in there. Try again, or sign in another way.";
-const WRONG: &str = "The user name or password is not right.";
-const UNKNOWN_PASSKEY: &str = "This passkey is not known here. Sign in with your password, or with another passkey.";
-const TOO_MANY: &str = "There were too many attempts. Wait a few minutes, then try again.";
-
 #[derive(Template)]
 #[template(path = "sign_in.html")]
 struct SignInPage {
@@ -45,8 +41,8 @@ struct SignInPage {
     passkey: Option<Ask>,
     /// Ids and names.
     providers: Vec<(String, String)>,
-    notice: Option<&'static str>,
-    problem: Option<&'static str>,
+    notice: Option<Sentence>,
+    problem: Option<Sentence>,
 }
 
 #[derive(Deserialize)]
@@ -65,7 +61,7 @@ pub async fn begin(app: &App, browser: Browser, goal: Goal) -> Result<Response, 
 pub async fn begin_after(app: &App, browser: Browser, goal: Goal, done: Option<&str>) -> Result<Response, PageError> {
     // Nobody is signed in yet, and every flow takes room in the store.
     if let Verdict::Wait(seconds) = throttle::visit(app.store(), &app.config.limits, browser.address()).await? {
-        return Err(PageError::Throttled("There were too many sign-ins from your network.", seconds));
+        return Err(PageError::Throttled(say::sorry_too_many_sign_ins(), seconds));
     }
     let id = flows::start(app, &browser, goal, Stage::SignIn).await?;
     let done = done.map(|done| format!("&done={done}")).unwrap_or_default();
@@ -89,8 +85,8 @@ pub async fn get(
         Goal::Account | Goal::Device { .. } => None,
     };
     let message = match done.as_deref() {
-        Some(PASSWORD_RESET) => Message { notice: Some("Your password has been set. Sign in with it."), problem: None },
-        Some(DECLINED) => Message::problem(NOT_SIGNED_IN),
+        Some(PASSWORD_RESET) => Message { notice: Some(say::password_was_set()), problem: None },
+        Some(DECLINED) => Message::problem(say::not_signed_in_there()),
         _ => Message::default(),
     };
     show(&app, browser, (&id, &goal), username.unwrap_or_default(), StatusCode::OK, message).await
@@ -99,12 +95,12 @@ pub async fn get(
 /// What a page says above its form.
 #[derive(Default)]
 struct Message {
-    notice: Option<&'static str>,
-    problem: Option<&'static str>,
+    notice: Option<Sentence>,
+    problem: Option<Sentence>,
 }
 
 impl Message {
-    fn problem(sentence: &'static str) -> Self {
+    fn problem(sentence: Sentence) -> Self {
         Self { notice: None, problem: Some(sentence) }
     }
 }
@@ -119,7 +115,7 @@ async fn show(
 ) -> Result<Response, PageError> {
     let Destination { application, leads_to } = flows::destination(app, goal).await?;
     let template = SignInPage {
-        frame: Frame::of(app),
+        frame: Frame::of_flow(app, &browser, goal),
         application,
         flow: id.to_owned(),
         csrf: browser.form_token(id),
@@ -156,11 +152,27 @@ pub async fn post(
         Attempt::Right(user) => *user,
         Attempt::Wrong => {
             let status = StatusCode::UNPROCESSABLE_ENTITY;
-            return show(&app, browser, (id, &goal), username.to_owned(), status, Message::problem(WRONG)).await;
+            return show(
+                &app,
+                browser,
+                (id, &goal),
+                username.to_owned(),
+                status,
+                Message::problem(say::wrong_name_or_password()),
+            )
+            .await;
         }
         Attempt::TooMany => {
             let status = StatusCode::TOO_MANY_REQUESTS;
-            return show(&app, browser, (id, &goal), username.to_owned(), status, Message::problem(TOO_MANY)).await;
+            return show(
+                &app,
+                browser,
+                (id, &goal),
+                username.to_owned(),
+                status,
+                Message::problem(say::too_many_attempts()),
+            )
+            .await;
         }
     };
     flows::finish(&app, id).await?;
@@ -192,7 +204,8 @@ pub async fn with_passkey(
     if let Verdict::Wait(_) = throttle::attempt(app.store(), &app.config.limits, &account, from).await? {
         count("throttled");
         let status = StatusCode::TOO_MANY_REQUESTS;
-        return show(&app, browser, (id, &goal), String::new(), status, Message::problem(TOO_MANY)).await;
+        return show(&app, browser, (id, &goal), String::new(), status, Message::problem(say::too_many_attempts()))
+            .await;
     }
     let sub = passkeys::user_handle(&form).unwrap_or_default();
     let user = user::load(app.store(), &sub).await?.filter(|user| !user.details.disabled);
@@ -202,7 +215,7 @@ pub async fn with_passkey(
         count("failure");
         crate::audit::record("sign-in.failed", address, &sub, "passkey");
         let status = StatusCode::UNPROCESSABLE_ENTITY;
-        return show(&app, browser, (id, &goal), String::new(), status, Message::problem(UNKNOWN_PASSKEY)).await;
+        return show(&app, browser, (id, &goal), String::new(), status, Message::problem(say::unknown_passkey())).await;
     };
     count("success");
     throttle::forgive(app.store(), &account, from).await?;

@@ -11,6 +11,7 @@ use super::error::PageError;
 use super::redirect;
 use crate::app::App;
 use crate::endpoint::oauth::authorize::proceed;
+use crate::messages::say;
 use crate::record::RecordError;
 use crate::record::device::{self, Device};
 use crate::record::flow::{Entered, Goal};
@@ -40,7 +41,7 @@ pub async fn complete(
 }
 
 fn signed_out_meanwhile() -> PageError {
-    PageError::BadRequest("You were signed out meanwhile.".to_owned())
+    PageError::BadRequest(say::sorry_signed_out_meanwhile())
 }
 
 /// Where a goal leads once the person is signed in for it.

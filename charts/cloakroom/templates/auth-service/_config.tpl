@@ -162,6 +162,9 @@ registration:
   {{- end }}
 {{- end }}
 {{- end }}
+{{- if .Values.authService.messages.configMap }}
+messages: {folder: /etc/cloakroom/messages}
+{{- end }}
 {{- with .Values.authService.trustedProxies }}
 trusted_proxies:
   {{- toYaml . | nindent 2 }}

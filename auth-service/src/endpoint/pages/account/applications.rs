@@ -11,9 +11,9 @@ use super::PURPOSE;
 use super::sessions::tell;
 use crate::app::{App, Shared};
 use crate::endpoint::pages::browser::Browser;
-use crate::endpoint::pages::consent::describe;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::{redirect, sign_in};
+use crate::messages::Sentence;
 use crate::peer::ClientAddress;
 use crate::record::flow::Goal;
 use crate::record::grant::{self, Grant};
@@ -24,7 +24,7 @@ use crate::revoke::{self, Ended};
 pub struct Row {
     pub client_id: String,
     pub name: String,
-    pub permissions: Vec<String>,
+    pub permissions: Vec<Sentence>,
     /// Whether it holds tokens now, or merely would not have to ask.
     pub connected: bool,
 }
@@ -50,7 +50,7 @@ pub async fn rows(app: &App, sub: &str) -> Result<Vec<Row>, PageError> {
         let name = registered.map(|client| client.name).filter(|name| !name.is_empty());
         rows.push(Row {
             name: name.unwrap_or_else(|| client_id.clone()),
-            permissions: scopes.iter().map(|scope| describe(app, scope)).collect(),
+            permissions: scopes.iter().map(|scope| Sentence::of_scope(scope)).collect(),
             client_id,
             connected,
         });

@@ -7,11 +7,11 @@ use http::{HeaderMap, StatusCode};
 
 use super::PURPOSE;
 use super::recent::{Recent, recently};
-use crate::app::Shared;
+use crate::app::{App, Shared};
 use crate::endpoint::pages::authenticator::{self, Confirmed, show_recovery_codes};
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
-use crate::endpoint::pages::{LeadsTo, page, redirect};
+use crate::endpoint::pages::{Frame, LeadsTo, page, redirect};
 use crate::peer::ClientAddress;
 use crate::record::factors;
 use crate::record::flow::Settings;
@@ -26,13 +26,14 @@ pub async fn get(
         Ok(recent) => recent,
         Err(response) => return Ok(*response),
     };
-    let form = form(&browser);
+    let form = form(&app, &browser);
     let offer = authenticator::offer(&app, &browser, &user, form)?;
     Ok(browser.answer(page(StatusCode::OK, &offer, &LeadsTo::Here)?))
 }
 
-fn form(browser: &Browser) -> authenticator::Form {
+fn form(app: &App, browser: &Browser) -> authenticator::Form {
     authenticator::Form {
+        frame: Frame::of(app, browser),
         action: "/account/authenticator",
         flow: None,
         csrf: browser.form_token(PURPOSE),
@@ -51,9 +52,11 @@ pub async fn post(
         Ok(recent) => recent,
         Err(response) => return Ok(*response),
     };
-    let form = form(&browser);
+    let form = form(&app, &browser);
     match authenticator::confirm(&app, &browser, &user, &sent, form).await? {
-        Confirmed::Yes(Some(codes)) => show_recovery_codes(&app, browser, codes, "/account".to_owned()),
+        Confirmed::Yes(Some(codes)) => {
+            show_recovery_codes(Frame::of(&app, &browser), browser, codes, "/account".to_owned())
+        }
         Confirmed::Yes(None) => Ok(browser.answer(redirect("/account?done=authenticator-set-up"))),
         Confirmed::No(again) => {
             Ok(browser.answer(page(StatusCode::UNPROCESSABLE_ENTITY, again.as_ref(), &LeadsTo::Here)?))

@@ -11,16 +11,17 @@ use crate::app::{App, Shared};
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::{redirect, sign_in};
+use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
 use crate::record::device;
 use crate::record::flow::Goal;
 
 pub struct Row {
     pub id: String,
-    pub device: String,
+    pub device: Sentence,
     pub address: String,
-    pub since: String,
-    pub used: String,
+    pub since: Sentence,
+    pub used: Sentence,
 }
 
 pub async fn rows(app: &App, sub: &str) -> Result<Vec<Row>, PageError> {
@@ -46,7 +47,7 @@ pub async fn forget(
 ) -> Result<Response, PageError> {
     let (browser, form) = Browser::form(&app, &headers, address, &body, |_| PURPOSE.to_owned())?;
     let Some(session) = browser.session(&app).await? else { return sign_in::begin(&app, browser, Goal::Account).await };
-    let unknown = || PageError::BadRequest("That browser is not trusted any more.".to_owned());
+    let unknown = || PageError::BadRequest(say::sorry_browser_not_trusted());
     let id = form.get("browser").and_then(|id| id.parse().ok()).ok_or_else(unknown)?;
     let sub = &session.facts.sub;
     if !device::forget(app.store(), sub, id).await? {

@@ -15,6 +15,7 @@ use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::{Frame, LeadsTo, elsewhere, page, redirect};
 use crate::federation::accounts::{self, AccountError, Ways};
+use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
 use crate::record::federated::{self, Identities};
 use crate::record::flow::{Goal, Settings};
@@ -23,7 +24,7 @@ use crate::record::flow::{Goal, Settings};
 #[template(path = "connections.html")]
 struct ConnectionsPage {
     frame: Frame,
-    notice: Option<String>,
+    notice: Option<Sentence>,
     connected: Vec<Row>,
     /// Id and name.
     others: Vec<(String, String)>,
@@ -34,8 +35,8 @@ struct Row {
     provider: String,
     name: String,
     shown: String,
-    since: String,
-    used: String,
+    since: Sentence,
+    used: Sentence,
 }
 
 /// Names of the providers that an account is connected with.
@@ -72,7 +73,7 @@ pub async fn get(
     });
     let others = app.providers.all().iter().filter(|provider| !identities.contains_key(provider.id()));
     let template = ConnectionsPage {
-        frame: Frame::of(&app),
+        frame: Frame::of(&app, &browser),
         notice: done.sentence(told),
         connected: rows.collect(),
         others: others.map(|provider| (provider.id().to_owned(), provider.name().to_owned())).collect(),

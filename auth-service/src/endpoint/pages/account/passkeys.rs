@@ -16,6 +16,7 @@ use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::{Frame, LeadsTo, flows, page_with_script, passkeys, redirect};
 use crate::federation::accounts;
 use crate::form::Parameters;
+use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
 use crate::record::flow::{Goal, Settings, Stage};
 use crate::record::{factors, federated};
@@ -32,15 +33,15 @@ struct PasskeysPage {
     /// What the script makes a new one with; absent where there can be none.
     new: Option<New>,
     csrf: String,
-    problem: Option<&'static str>,
+    problem: Option<Sentence>,
 }
 
 struct Row {
     id: String,
     name: String,
     backed_up: bool,
-    since: String,
-    used: String,
+    since: Sentence,
+    used: Sentence,
 }
 
 struct New {
@@ -66,12 +67,7 @@ pub async fn get(
     }
 }
 
-async fn show(
-    app: &App,
-    recent: Recent,
-    status: StatusCode,
-    problem: Option<&'static str>,
-) -> Result<Response, PageError> {
+async fn show(app: &App, recent: Recent, status: StatusCode, problem: Option<Sentence>) -> Result<Response, PageError> {
     let Recent { browser, user, factors, .. } = recent;
     let now = app.now();
     let ids: Vec<&str> = factors.passkeys.iter().map(|passkey| passkey.id.as_str()).collect();
@@ -100,7 +96,7 @@ async fn show(
         used: ago(now.saturating_sub(passkey.kept.last_used)),
     });
     let template = PasskeysPage {
-        frame: Frame::of(app),
+        frame: Frame::of(app, &browser),
         passkeys: rows.collect(),
         new,
         csrf: browser.form_token(PURPOSE),
@@ -128,12 +124,12 @@ pub async fn post(
         Ok(passkey) => passkey,
         Err(refused) => {
             crate::audit::record("passkey.refused", &recent.user.id, "new", refused);
-            let problem = Some("This passkey could not be used. Try again, or with another device.");
+            let problem = Some(say::passkey_unusable());
             return show(&app, recent, StatusCode::UNPROCESSABLE_ENTITY, problem).await;
         }
     };
     if recent.factors.passkeys.len() >= MAX_PASSKEYS {
-        return Err(PageError::BadRequest("There are too many passkeys.".to_owned()));
+        return Err(PageError::BadRequest(say::sorry_too_many_passkeys()));
     }
     let sub = &recent.user.id;
     factors::add_passkey(app.store(), sub, &passkey).await?;
@@ -142,14 +138,18 @@ pub async fn post(
         return Ok(recent.browser.answer(redirect("/account?done=passkey-added")));
     }
     let codes = new_recovery_codes(&app, sub).await?;
-    show_recovery_codes(&app, recent.browser, codes, "/account".to_owned())
+    let frame = Frame::of(&app, &recent.browser);
+    show_recovery_codes(frame, recent.browser, codes, "/account".to_owned())
 }
 
 fn name(sent: &Parameters, recent: &Recent) -> String {
     let given: String =
         sent.get("name").unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
     let given = given.trim();
-    if given.is_empty() { format!("Passkey {}", recent.factors.passkeys.len() + 1) } else { given.to_owned() }
+    if !given.is_empty() {
+        return given.to_owned();
+    }
+    recent.browser.language().say(&say::passkey_numbered(recent.factors.passkeys.len() + 1)).to_text()
 }
 
 pub async fn remove(
@@ -165,11 +165,11 @@ pub async fn remove(
     };
     let id = sent.get("passkey").unwrap_or_default();
     if !factors.passkeys.iter().any(|passkey| passkey.id == id) {
-        return Err(PageError::BadRequest("That passkey has been removed already.".to_owned()));
+        return Err(PageError::BadRequest(say::sorry_passkey_gone()));
     }
     let last = factors.passkeys.len() == 1 && user.password.is_none();
     if last && !accounts::any_usable(&app, &federated::of_account(app.store(), &user.id).await?) {
-        return Err(PageError::BadRequest("That is the only way left to sign in. Set a password first.".to_owned()));
+        return Err(PageError::BadRequest(say::sorry_last_passkey()));
     }
     factors::remove_passkey(app.store(), &user.id, &factors, id).await?;
     crate::audit::record("factor.removed", &user.id, &user.id, format_args!("passkey {id}"));

@@ -14,6 +14,7 @@ use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::new_password::{self, Chosen};
 use crate::endpoint::pages::{Frame, LeadsTo, page, redirect};
+use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
 use crate::record::flow::Settings;
 use crate::record::user::{self, Change, User};
@@ -26,7 +27,7 @@ struct ChangePasswordPage {
     username: String,
     min_length: usize,
     csrf: String,
-    problem: Option<String>,
+    problem: Option<Sentence>,
 }
 
 fn show(
@@ -34,10 +35,10 @@ fn show(
     browser: Browser,
     user: User,
     status: StatusCode,
-    problem: Option<String>,
+    problem: Option<Sentence>,
 ) -> Result<Response, PageError> {
     let template = ChangePasswordPage {
-        frame: Frame::of(app),
+        frame: Frame::of(app, &browser),
         username: user.details.username,
         min_length: app.config.passwords.min_length,
         csrf: browser.form_token(PURPOSE),

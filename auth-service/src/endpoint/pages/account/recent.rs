@@ -7,6 +7,7 @@ use crate::assurance::{Demand, Missing, Proof};
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::{flows, second_factor, sign_in};
+use crate::messages::say;
 use crate::record::factors::{self, Factors};
 use crate::record::flow::{Goal, Settings};
 use crate::record::session::Session;
@@ -30,7 +31,7 @@ pub(super) async fn recently(
         return Ok(Err(Box::new(sign_in::begin(app, browser, goal).await?)));
     };
     let user = user::load(app.store(), &session.facts.sub).await?.filter(|user| !user.details.disabled);
-    let user = user.ok_or(PageError::Forbidden("this account is not active"))?;
+    let user = user.ok_or(PageError::Forbidden(say::sorry_not_active()))?;
     let factors = factors::load(app.store(), &user.id).await?;
     let demand = flows::demand(app, &goal, &user.details.profile.groups).await?;
     let demand = Demand { mfa: demand.mfa || factors.is_enrolled(), ..demand };

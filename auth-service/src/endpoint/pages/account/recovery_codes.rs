@@ -13,6 +13,7 @@ use crate::endpoint::pages::authenticator::{new_recovery_codes, show_recovery_co
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::{Frame, LeadsTo, page, redirect};
+use crate::messages::say;
 use crate::peer::ClientAddress;
 use crate::record::flow::Settings;
 
@@ -38,7 +39,7 @@ pub async fn get(
         return Ok(browser.answer(redirect("/account")));
     }
     let template = NewRecoveryCodesPage {
-        frame: Frame::of(&app),
+        frame: Frame::of(&app, &browser),
         left: factors.recovery_codes,
         csrf: browser.form_token(PURPOSE),
     };
@@ -60,5 +61,6 @@ pub async fn post(
         return Ok(browser.answer(redirect("/account")));
     }
     let codes = new_recovery_codes(&app, &user.id).await?;
-    show_recovery_codes(&app, browser, codes, "/account".to_owned())
+    let frame = Frame::of(&app, &browser);
+    show_recovery_codes(frame, browser, codes, "/account".to_owned())
 }

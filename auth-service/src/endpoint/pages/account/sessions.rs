@@ -13,6 +13,7 @@ use crate::endpoint::internal::revoke::{SETTLE_WITHIN, receipt_for};
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::redirect;
+use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
 use crate::record::session::{self, Session};
 use crate::record::user::held;
@@ -21,10 +22,10 @@ use crate::revoke::{self, Ended, Extent};
 pub struct Row {
     pub id: String,
     pub here: bool,
-    pub device: String,
+    pub device: Sentence,
     pub address: String,
-    pub since: String,
-    pub used: String,
+    pub since: Sentence,
+    pub used: Sentence,
     /// Whether two factors were used.
     pub strong: bool,
 }
@@ -72,7 +73,7 @@ pub async fn sign_out(
             let told = tell(&app, &ended).await;
             return Ok(browser.answer(redirect(&format!("/account?done=signed-out&{}", told.query()))));
         }
-        None => return Err(PageError::BadRequest("There is nothing to sign out of.".to_owned())),
+        None => return Err(PageError::BadRequest(say::sorry_nothing_to_sign_out())),
     };
     let told = tell(&app, &ended).await;
     let target =
@@ -94,7 +95,7 @@ pub async fn tell(app: &App, ended: &Ended) -> Told {
 
 /// Another session of the same person; of nobody else.
 async fn end_other(app: &App, session: &Session, id: &str) -> Result<Ended, PageError> {
-    let unknown = || PageError::BadRequest("That session has ended already.".to_owned());
+    let unknown = || PageError::BadRequest(say::sorry_session_over());
     let id: TokenId = id.parse().map_err(|_| unknown())?;
     let other = session::load(app.store(), id).await?.filter(|other| other.facts.sub == session.facts.sub);
     let other = other.ok_or_else(unknown)?;

@@ -3,8 +3,10 @@
 use cloakroom_protocol::revocation::Receipt;
 use serde::{Deserialize, Serialize};
 
+use crate::messages::{Sentence, say};
+
 /// Roughly what the browser says that it is.
-pub fn device(user_agent: &str) -> String {
+pub fn device(user_agent: &str) -> Sentence {
     let find = |names: &[(&str, &'static str)]| {
         names.iter().find(|(mark, _)| user_agent.contains(mark)).map(|(_, name)| *name)
     };
@@ -29,20 +31,19 @@ pub fn device(user_agent: &str) -> String {
         ("Linux", "Linux"),
     ]);
     match (browser, system) {
-        (Some(browser), Some(system)) => format!("{browser} on {system}"),
-        (Some(one), None) | (None, Some(one)) => one.to_owned(),
-        (None, None) => "Unknown device".to_owned(),
+        (Some(browser), Some(system)) => say::browser_on_system(browser, system),
+        (Some(one), None) | (None, Some(one)) => Sentence::verbatim(one),
+        (None, None) => say::unknown_device(),
     }
 }
 
-pub fn ago(seconds: u64) -> String {
-    let (count, unit) = match seconds {
-        0..60 => return "just now".to_owned(),
-        60..3600 => (seconds / 60, "minute"),
-        3600..86_400 => (seconds / 3600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
-    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+pub fn ago(seconds: u64) -> Sentence {
+    match seconds {
+        0..60 => say::just_now(),
+        60..3600 => say::minutes_ago(seconds / 60),
+        3600..86_400 => say::hours_ago(seconds / 3600),
+        _ => say::days_ago(seconds / 86_400),
+    }
 }
 
 /// A receipt on its way through a redirect: numbers only, so that a made-up link can put no words on our page.
@@ -67,16 +68,12 @@ impl Told {
     }
 
     /// What it means; nothing where there is nothing to tell.
-    pub fn sentence(self) -> Option<String> {
+    pub fn sentence(self) -> Option<Sentence> {
         match (self.gateways?, self.confirmed?) {
             (0, _) => None,
-            (1, 1) => Some("The one gateway in front of your apps has confirmed it.".to_owned()),
-            (all, confirmed) if confirmed >= all => {
-                Some(format!("All {all} gateways in front of your apps have confirmed it."))
-            }
-            (all, confirmed) => Some(format!(
-                "{confirmed} of {all} gateways in front of your apps have confirmed it; the others follow within seconds."
-            )),
+            (1, 1) => Some(say::gateway_confirmed()),
+            (all, confirmed) if confirmed >= all => Some(say::gateways_confirmed(all)),
+            (all, confirmed) => Some(say::gateways_confirmed_some(confirmed, all)),
         }
     }
 }
@@ -87,15 +84,12 @@ mod tests {
 
     #[test]
     fn times_and_devices_read_like_sentences() {
+        assert_eq!([5, 60, 7200].map(|seconds| ago(seconds).to_string()), ["just now", "1 minute ago", "2 hours ago"]);
         assert_eq!(
-            (ago(5).as_str(), ago(60).as_str(), ago(7200).as_str()),
-            ("just now", "1 minute ago", "2 hours ago")
-        );
-        assert_eq!(
-            device("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+            device("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0").to_string(),
             "Firefox on Linux"
         );
-        assert_eq!(device(""), "Unknown device");
+        assert_eq!(device("").to_string(), "Unknown device");
     }
 
     #[test]
@@ -103,7 +97,7 @@ mod tests {
         let told = |gateways, confirmed| Told { gateways: Some(gateways), confirmed: Some(confirmed) }.sentence();
         assert_eq!(told(0, 0), None);
         assert_eq!(Told::default().sentence(), None);
-        assert!(told(3, 3).unwrap().starts_with("All 3 gateways"));
-        assert!(told(3, 1).unwrap().starts_with("1 of 3 gateways"));
+        assert!(told(3, 3).unwrap().to_string().starts_with("All 3 gateways"));
+        assert!(told(3, 1).unwrap().to_string().starts_with("1 of 3 gateways"));
     }
 }
