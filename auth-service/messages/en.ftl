@@ -44,9 +44,11 @@ sign-in-with-passkey = Sign in with a passkey
 sign-in-passkey-failed = No passkey was used. Try again, or sign in with your password.
 continue-with-provider = Continue with { $provider }
 password-was-set = Your password has been set. Sign in with it.
+passkey-was-added = Your passkey is set up. Sign in with it.
 not-signed-in-there = You did not sign in there. Try again, or sign in another way.
 wrong-name-or-password = The user name or password is not right.
 unknown-passkey = This passkey is not known here. Sign in with your password, or with another passkey.
+unknown-passkey-no-passwords = This passkey is not known here. Sign in in another way, or with another passkey.
 too-many-attempts = There were too many attempts. Wait a few minutes, then try again.
 
 ## The second factor
@@ -264,6 +266,7 @@ passkey-numbered = Passkey { NUMBER($number) }
 passkey-not-made = No passkey was made. Try again when you are ready.
 passkey-known = This device has a passkey for this account already.
 passkey-unusable = This passkey could not be used. Try again, or with another device.
+new-passkey-for = for { $username }
 passkeys-not-here = No passkey can be added here.
 
 ## Sign-ins at other providers
@@ -318,7 +321,9 @@ sorry-nothing-to-sign-out = There is nothing to sign out of.
 sorry-session-over = That session has ended already.
 sorry-too-many-passkeys = There are too many passkeys.
 sorry-passkey-gone = That passkey has been removed already.
+sorry-last-passkey-no-passwords = That is the only way left to sign in. Add another passkey first.
 sorry-last-passkey = That is the only way left to sign in. Set a password first.
+sorry-no-passwords = Passwords are not used here. Sign in with a passkey or in another way.
 sorry-no-code = There is no code in this address.
 sorry-not-recent-there = A sign-in of just now is needed here, and { $provider } does not say that yours is one.
 sorry-took-too-long = This took too long, or you were signed out meanwhile.
@@ -329,3 +334,4 @@ sorry-taken = That sign-in at { $provider } belongs to another account here.
 sorry-occupied = Your account is connected with another sign-in at { $provider }. Disconnect that one first.
 sorry-not-connected = Your account is not connected with { $provider } any more.
 sorry-last-way = That is the only way left to sign in. Set a password or add a passkey first.
+sorry-last-way-no-passwords = That is the only way left to sign in. Add a passkey first.

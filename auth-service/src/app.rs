@@ -17,6 +17,7 @@ use crate::messages::Messages;
 use crate::metrics::Metrics;
 use crate::password::PasswordPool;
 use crate::random::Random;
+use crate::record::user::User;
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::theme::Look;
@@ -55,6 +56,11 @@ impl App {
 
     pub fn count_sidecars(&self) {
         self.metrics.sidecars.set(i64::try_from(self.hub.sidecars.connected()).unwrap_or(i64::MAX));
+    }
+
+    /// Whether somebody can sign in with a password: one from when there were passwords does not count.
+    pub fn takes_password_of(&self, user: &User) -> bool {
+        self.config.passwords.enabled && user.password.is_some()
     }
 
     /// Unix seconds.

@@ -16,6 +16,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::keys::Algorithm;
+use crate::webauthn::Party;
 pub use token_issuers::{ClaimMapping, IntrospectionEndpoint, IssuerKeys, JwtTypes, TokenIssuer};
 
 #[derive(Clone, Debug, Deserialize)]
@@ -254,6 +255,8 @@ pub struct Dpop {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Passwords {
+    /// `false`: people sign in with passkeys and other providers only.
+    pub enabled: bool,
     pub memory_kib: u32,
     pub iterations: u32,
     pub parallelism: u32,
@@ -407,6 +410,11 @@ impl Config {
                 return Err(ConfigError::Invalid(format!("workload_issuers: {url:?}: https, or http on this machine")));
             }
         }
+        if !self.passwords.enabled && self.providers.is_empty() && Party::of_issuer(&self.issuer).is_none() {
+            return refuse(
+                "passwords.enabled: without passwords, and without passkeys since the issuer is an address, providers are the only way in",
+            );
+        }
         providers::validate(&self.providers)?;
         token_issuers::validate(&self.token_issuers, &self.issuer)?;
         self.registration.validate(self.tokens)?;
@@ -498,6 +506,10 @@ mod tests {
                 "workload_issuers",
             ),
             (&format!("{MINIMAL}messages: {{file: de.ftl}}"), "file"),
+            (
+                "issuer: http://127.0.0.1:8001\ninternal: {listen: '127.0.0.1:0'}\npasswords: {enabled: false}",
+                "passwords.enabled",
+            ),
             (&provider("id: Corp"), "id:"),
             (&provider("issuer: 'http://idp.example.com'"), "issuer:"),
             (&provider("group_prefix: ''"), "group_prefix"),

@@ -49,6 +49,7 @@ pub fn public(app: Shared) -> Router {
         .route("/account/connections", get(pages::account::connections::get).post(pages::account::connections::connect))
         .route("/account/connections/remove", post(pages::account::connections::remove))
         .route("/account/passkeys/remove", post(pages::account::passkeys::remove))
+        .route("/new-passkey", get(pages::new_passkey::get).post(pages::new_passkey::post))
         .route("/reset-password", get(pages::reset_password::get).post(pages::reset_password::post))
         .route(
             "/account/authenticator",

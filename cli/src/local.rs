@@ -103,7 +103,7 @@ impl Local {
                 .await?;
         register(&auth_service.operator, compiled).await?;
         let scopes = policy::scopes(compiled);
-        let demo = demo::set_up(&auth_service.admin, &compiled.registration.audience, &scopes, &mut rng).await?;
+        let demo = demo::set_up(&auth_service, &compiled.registration.audience, &scopes, &mut rng).await?;
 
         let app_port = match upstream {
             Some(port) => port,
@@ -115,11 +115,12 @@ impl Local {
 
         let ready = Ready {
             app_url: format!("{scheme}://{}", ports.app),
-            auth_url: format!("http://{}", ports.auth),
+            auth_url: ports.issuer(),
             internal_url: format!("http://{}", ports.internal),
             admin_token: auth_service.admin_token.clone(),
             username: demo.username,
             password: demo.password,
+            passkey_link: demo.passkey_link,
             client_id: demo.client_id,
             client_secret: demo.client_secret,
             api_key: demo.api_key,

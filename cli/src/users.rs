@@ -37,6 +37,9 @@ enum Command {
         /// Scopes of the person's sessions; may be given several times
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
+        /// Ask for no password: the user comes in by `add-passkey`, or from another provider
+        #[arg(long)]
+        no_password: bool,
     },
     /// List users
     List,
@@ -46,13 +49,15 @@ enum Command {
     SetPassword { username: String },
     /// Make a link by which the user sets a new password, once; the old one goes on until then
     ResetPassword { username: String },
+    /// Make a link by which the user adds a passkey, once, and needs no password any more
+    AddPasskey { username: String },
     /// Take a user's second factors away, who has lost them; ends all the user's sessions
     ResetFactors { username: String },
 }
 
 #[derive(Deserialize)]
-struct ResetLink {
-    url: String,
+pub(crate) struct Link {
+    pub(crate) url: String,
     /// Seconds.
     expires_in: u64,
 }
@@ -77,8 +82,8 @@ impl Users {
     pub(crate) async fn run(self) -> Result<()> {
         let api = self.connection.open()?;
         match self.command {
-            Command::Create { username, name, email, roles, groups, scopes } => {
-                let password = read_password(&username)?;
+            Command::Create { username, name, email, roles, groups, scopes, no_password } => {
+                let password = if no_password { None } else { Some(read_password(&username)?) };
                 let user = json!({
                     "username": username, "password": password, "name": name, "email": email,
                     "roles": roles, "groups": groups, "scopes": scopes,
@@ -100,9 +105,15 @@ impl Users {
             Command::ResetPassword { username } => {
                 let user = find(&api, &username).await?;
                 let path = format!("/admin/v1/users/{}/password-reset", user.id);
-                let link: ResetLink = api.send(Method::POST, &path, &json!({})).await?;
+                let link: Link = api.send(Method::POST, &path, &json!({})).await?;
                 say!("{}", link.url);
                 complain!("good once, for {} minutes; whoever has it sets {username}'s password", link.expires_in / 60);
+            }
+            Command::AddPasskey { username } => {
+                let user = find(&api, &username).await?;
+                let link = passkey_link(&api, &user).await?;
+                say!("{}", link.url);
+                complain!("good once, for {} minutes; whoever has it signs in as {username}", link.expires_in / 60);
             }
             Command::ResetFactors { username } => {
                 let user = find(&api, &username).await?;
@@ -124,6 +135,10 @@ pub(crate) async fn set_password(api: &AdminApi, user: &User, password: &str) ->
     let path = format!("/admin/v1/users/{}/password", user.id);
     api.send::<Value>(Method::PUT, &path, &json!({ "password": password })).await?;
     Ok(())
+}
+
+pub(crate) async fn passkey_link(api: &AdminApi, user: &User) -> Result<Link> {
+    api.send(Method::POST, &format!("/admin/v1/users/{}/passkey-link", user.id), &json!({})).await
 }
 
 async fn list(api: &AdminApi) -> Result<()> {

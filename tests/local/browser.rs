@@ -21,6 +21,9 @@ async fn walk(local: &Local, chromium: &Chromium) -> Result<()> {
     let page = &chromium.client;
     page.goto(&local.app("/?from=browser")).await?;
     assert!(page.current_url().await?.as_str().starts_with(&local.ready.auth_url));
+    let passkey = page.find(Locator::Css("form[data-passkey=get]")).await?;
+    assert!(passkey.is_displayed().await?, "a browser has passkeys for a page at localhost");
+    assert_eq!(passkey.attr("data-rp").await?.as_deref(), Some("localhost"));
     chromium.picture("sign-in.png").await?;
 
     sign_in(chromium, local, "not the password").await?;

@@ -231,6 +231,29 @@ def another_provider_has_a_button_and_is_missed_by_name(world):
         service.stop()
 
 
+def without_passwords_a_link_and_a_passkey_are_the_way_in(world):
+    service, browser = Service(passwords={"enabled": False}), Browser()
+    try:
+        user = service.admin("POST", "/users", {"username": "ann", "name": "Ann Example"})["id"]
+        browser.authenticator()
+        browser.open(service.url)
+        browser.judge()
+        assert not browser.driver.find_elements("css selector", "input[type=password]")
+        browser.open(service.admin("POST", f"/users/{user}/passkey-link", {})["url"])
+        browser.judge()
+        browser.press("Add a passkey")
+        browser.wait(lambda: "Your passkey is set up" in browser.text(), "the passkey is set up")
+        browser.judge()
+        browser.press("Sign in with a passkey")
+        browser.wait(lambda: browser.url == f"{service.url}/account", "signed in")
+        browser.judge()
+        assert "Change password" not in browser.text() and "Set a password" not in browser.text()
+        assert browser.complaints() == []
+    finally:
+        browser.close()
+        service.stop()
+
+
 def the_browser_had_nothing_to_refuse(world):
     assert world.browser.complaints() == []
     assert PASSWORD not in world.service.logged()

@@ -36,6 +36,7 @@ impl Default for Passwords {
     /// OWASP's second choice for argon2id: 19 MiB, two passes.
     fn default() -> Self {
         Self {
+            enabled: true,
             memory_kib: 19 * 1024,
             iterations: 2,
             parallelism: 1,

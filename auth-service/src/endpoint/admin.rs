@@ -75,6 +75,7 @@ fn table() -> OpenApiRouter<Shared> {
         .routes(routes!(users::get, users::replace, users::update, users::delete))
         .routes(routes!(users::set_password))
         .routes(routes!(factors::reset_password))
+        .routes(routes!(factors::passkey_link))
         .routes(routes!(factors::get, factors::delete))
         .routes(routes!(identities::list))
         .routes(routes!(identities::delete))

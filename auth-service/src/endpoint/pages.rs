@@ -9,6 +9,8 @@ pub mod device;
 pub mod elsewhere;
 pub mod error;
 pub mod flows;
+pub mod link;
+pub mod new_passkey;
 pub mod new_password;
 pub mod passkeys;
 pub mod reset_password;

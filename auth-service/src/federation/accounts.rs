@@ -280,7 +280,7 @@ pub enum Ways {
 
 /// What is left of the ways to sign in without that identity. Identities of providers that are no longer configured are none.
 pub fn beside(app: &App, user: &User, factors: &Factors, identities: Identities, without: &str) -> Ways {
-    if user.password.is_some() || !factors.passkeys.is_empty() {
+    if app.takes_password_of(user) || !factors.passkeys.is_empty() {
         return Ways::Some;
     }
     match identities.into_iter().find(|(id, held)| id != without && is_usable(app, id, held)) {

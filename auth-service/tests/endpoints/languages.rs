@@ -298,6 +298,10 @@ async fn no_page_has_a_word_that_is_not_in_the_messages() {
     let link = link["url"].as_str().unwrap().strip_prefix(crate::harness::ISSUER).unwrap().to_owned();
     let moved = other.get(service, &link).await.expect(303);
     reader.reads(other.get(service, moved.location()).await, 200);
+    let link = service.admin(Method::POST, &format!("/users/{id}/passkey-link"), &json!({})).await.expect(201).json();
+    let link = link["url"].as_str().unwrap().strip_prefix(crate::harness::ISSUER).unwrap().to_owned();
+    let moved = other.get(service, &link).await.expect(303);
+    reader.reads(other.get(service, moved.location()).await, 200);
     reader.reads(other.get(service, "/oauth2/logout").await, 200);
     reader.reads(other.get(service, "/signed-out?gateways=2&confirmed=2").await, 200);
     for (path, status) in [

@@ -29,6 +29,7 @@ mod interest;
 mod introspection;
 mod keys;
 mod languages;
+mod no_passwords;
 mod oauth;
 mod oauth_errors;
 mod outage;

@@ -15,7 +15,7 @@ const SHOP: &str = "https://shop.example.com";
 const VERIFIED: u8 = 0x05;
 const PRESENT_ONLY: u8 = 0x01;
 
-struct Authenticator {
+pub(crate) struct Authenticator {
     key: EcdsaKeyPair,
     id: &'static [u8],
     user: String,
@@ -36,14 +36,25 @@ fn authenticator_data(flags: u8, count: u32) -> Vec<u8> {
 }
 
 impl Authenticator {
-    fn new(id: &'static [u8]) -> Self {
+    pub(crate) fn new(id: &'static [u8]) -> Self {
         Self { key: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap(), id, user: String::new() }
     }
 
     async fn add(&mut self, service: &Service, browser: &mut Browser) -> Answer {
         let page = browser.get(service, "/account/passkeys").await.expect(200);
-        self.user = data(&page, "user");
-        let client_data = client_data("webauthn.create", &data(&page, "challenge"));
+        self.add_at(service, browser, &page, "/account/passkeys").await
+    }
+
+    /// At a page that offers to make a passkey.
+    pub(crate) async fn add_at(
+        &mut self,
+        service: &Service,
+        browser: &mut Browser,
+        page: &Answer,
+        url: &str,
+    ) -> Answer {
+        self.user = data(page, "user");
+        let client_data = client_data("webauthn.create", &data(page, "challenge"));
         let len = u16::try_from(self.id.len()).unwrap().to_be_bytes();
         let data = [&authenticator_data(VERIFIED | 0x40, 0)[..], &[0; 16], &len, self.id, b"CBOR"].concat();
         let spki = AsDer::<PublicKeyX509Der<'_>>::as_der(self.key.public_key()).unwrap();
@@ -59,7 +70,13 @@ impl Authenticator {
             ("name", "Key <1>".to_owned()),
         ];
         let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        browser.post(service, "/account/passkeys", &form).await
+        browser.post(service, url, &form).await
+    }
+
+    /// Signs in with nothing else, at the page that a redirect leads to.
+    pub(crate) async fn sign_in(&self, service: &Service, browser: &mut Browser, to_page: &Answer) -> Answer {
+        let page = browser.get(service, to_page.location()).await.expect(200);
+        post(service, browser, "/sign-in/passkey", &self.answer(&page, VERIFIED, 1)).await
     }
 
     /// What the page's script sends.

@@ -19,6 +19,8 @@ const STORE_WITHIN: Duration = Duration::from_secs(10);
 
 pub(crate) struct AuthService {
     running: Running,
+    /// Whether people sign in with passwords, too.
+    pub(crate) passwords: bool,
     pub(crate) admin_token: String,
     pub(crate) admin: AdminApi,
     /// With a workload token, as the operator calls it.
@@ -37,7 +39,7 @@ impl AuthService {
         let admin_token = random.secret();
         let (namespace, service_account) = OPERATOR;
         let own = json!({
-            "issuer": format!("http://{}", ports.auth),
+            "issuer": ports.issuer(),
             "public": { "listen": ports.auth },
             "internal": { "listen": ports.internal },
             "workload_issuers": [{ "issuer": ISSUER, "jwks": { "inline": issuer.jwks() } }],
@@ -49,6 +51,7 @@ impl AuthService {
             config["store"] = json!({ "redis": { "urls": [url] } });
             config["signing"] = json!({ "encryption_key_files": [encryption_key(random)?] });
         }
+        let passwords = config["passwords"]["enabled"] != false;
         let running = run(config).await?;
         if tokio::time::timeout(STORE_WITHIN, running.ready()).await.is_err() {
             running.stop().await;
@@ -58,6 +61,7 @@ impl AuthService {
         let operator = issuer.token(namespace, service_account, "operator", unix_now().as_secs())?;
         Ok(Self {
             running,
+            passwords,
             admin: AdminApi::new(http.clone(), &url, &admin_token),
             operator: AdminApi::new(http.clone(), &url, &operator),
             admin_token,

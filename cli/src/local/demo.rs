@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::auth_service::AuthService;
 use crate::admin_api::AdminApi;
 use crate::users::{self, List, User};
 
@@ -17,25 +18,41 @@ const API_KEY_SECONDS: u64 = 30 * 86_400;
 
 pub(crate) struct Demo {
     pub(crate) username: String,
+    /// Empty where there are no passwords.
     pub(crate) password: String,
+    /// Then the way in: adds a passkey.
+    pub(crate) passkey_link: Option<String>,
     pub(crate) client_id: String,
     pub(crate) client_secret: String,
     pub(crate) api_key: String,
 }
 
 /// What a store that outlives this process may hold of an earlier one is brought up to date.
-pub(crate) async fn set_up(api: &AdminApi, audience: &str, scopes: &[String], rng: &mut StdRng) -> Result<Demo> {
-    let password = Alphanumeric.sample_string(rng, 16);
-    let user = user(api, &password, scopes).await.context("the demo user")?;
+pub(crate) async fn set_up(
+    auth_service: &AuthService,
+    audience: &str,
+    scopes: &[String],
+    rng: &mut StdRng,
+) -> Result<Demo> {
+    let api = &auth_service.admin;
+    let password = auth_service.passwords.then(|| Alphanumeric.sample_string(rng, 16));
+    let user = user(api, password.as_deref(), scopes).await.context("the demo user")?;
+    let passkey_link = match password {
+        Some(_) => None,
+        None => Some(users::passkey_link(api, &user).await.context("the demo user's passkey")?.url),
+    };
+    let password = password.unwrap_or_default();
     let client_secret = client(api, audience, scopes).await.context("the demo client")?;
     let api_key = api_key(api, &user, audience, scopes).await.context("the demo API key")?;
-    Ok(Demo { username: NAME.to_owned(), password, client_id: NAME.to_owned(), client_secret, api_key })
+    Ok(Demo { username: NAME.to_owned(), password, passkey_link, client_id: NAME.to_owned(), client_secret, api_key })
 }
 
-async fn user(api: &AdminApi, password: &str, scopes: &[String]) -> Result<User> {
+async fn user(api: &AdminApi, password: Option<&str>, scopes: &[String]) -> Result<User> {
     let found: List<User> = api.get("/admin/v1/users", &[("username", NAME)]).await?;
     if let Some(user) = found.items.into_iter().next() {
-        users::set_password(api, &user, password).await?;
+        if let Some(password) = password {
+            users::set_password(api, &user, password).await?;
+        }
         return Ok(user);
     }
     let user = json!({

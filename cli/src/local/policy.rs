@@ -56,7 +56,7 @@ fn settings(ports: &Ports) -> Settings {
             internal_url: format!("http://{}", ports.internal),
             addresses: Vec::new(),
             ca: None,
-            issuer: format!("http://{}", ports.auth),
+            issuer: ports.issuer(),
         },
     }
 }

@@ -73,6 +73,14 @@ fn hold(port: u16) -> io::Result<Socket> {
     Ok(socket)
 }
 
+impl Ports {
+    /// By name, since browsers have passkeys for names only. The app is at the address, which is another host for them: cookies know no
+    /// ports, and so neither gets the other's.
+    pub(crate) fn issuer(&self) -> String {
+        format!("http://localhost:{}", self.auth.port())
+    }
+}
+
 #[cfg(test)]
 impl Ports {
     /// For tests that listen nowhere.

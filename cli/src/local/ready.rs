@@ -19,6 +19,9 @@ pub(crate) struct Ready {
     pub(crate) admin_token: String,
     pub(crate) username: String,
     pub(crate) password: String,
+    /// Where there are no passwords.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) passkey_link: Option<String>,
     pub(crate) client_id: String,
     pub(crate) client_secret: String,
     pub(crate) api_key: String,
@@ -77,6 +80,10 @@ impl Ready {
         let Self {
             app_url, auth_url, internal_url, username, password, client_id, client_secret, api_key, policy, ..
         } = self;
+        let way_in = self
+            .passkey_link
+            .as_ref()
+            .map_or_else(|| format!("Password        {password}"), |link| format!("Add a passkey   {link}"));
         // Of no authority that it knows, most likely.
         let curl = if app_url.starts_with("https:") { "curl -k" } else { "curl" };
         let app = upstream.map_or_else(|| "the sample app".to_owned(), |upstream| format!("http://{upstream}"));
@@ -86,7 +93,7 @@ Policy {policy} protects {app}.
 
   In a browser    {app_url}
   User            {username}
-  Password        {password}
+  {way_in}
 
   Auth service    {auth_url}
   Internal API    {internal_url}

@@ -10,16 +10,19 @@ use utoipa::ToSchema;
 
 use super::input::InPath;
 use super::users::find;
-use crate::app::Shared;
+use crate::app::{App, Shared};
 use crate::endpoint::caller::Administrator;
 use crate::endpoint::internal::revoke::settle;
 use crate::endpoint::problem::ApiError;
-use crate::record::{factors, reset};
+use crate::record::factors;
+use crate::record::reset::{self, Purpose};
+use crate::record::user::User;
 use crate::revoke::{self, Extent};
+use crate::webauthn::Party;
 
 #[derive(Serialize, ToSchema)]
 pub struct ResetLink {
-    /// Shown once; whoever has it sets the password.
+    /// Shown once; whoever has it is let in.
     url: String,
     /// Seconds.
     expires_in: u64,
@@ -29,23 +32,50 @@ pub struct ResetLink {
 #[utoipa::path(
     post, path = "/users/{id}/password-reset", tag = "users", summary = "Make a link by which the user sets a new password, once",
     params(("id" = String, Path)),
-    responses((status = 201, body = ResetLink), (status = 409, description = "The user is disabled."))
+    responses((status = 201, body = ResetLink), (status = 409, description = "The user is disabled, or passwords are."))
 )]
 pub async fn reset_password(
     State(app): State<Shared>,
     admin: Administrator,
     InPath(id): InPath<String>,
 ) -> Result<(StatusCode, Json<ResetLink>), ApiError> {
-    let user = find(&app, &id).await?;
+    super::users::passwords_are_enabled(&app)?;
+    let (link, user) = link(&app, &id, Purpose::Password, "/reset-password").await?;
+    crate::audit::record("user.password-reset-link", &admin, &user.id, "");
+    Ok((StatusCode::CREATED, Json(link)))
+}
+
+/// A link for the user, which replaces any earlier one: with a passkey the user needs nothing else to sign in.
+#[utoipa::path(
+    post, path = "/users/{id}/passkey-link", tag = "users", summary = "Make a link by which the user adds a passkey, once",
+    params(("id" = String, Path)),
+    responses((status = 201, body = ResetLink), (status = 409, description = "The user is disabled, or the issuer can have no passkeys."))
+)]
+pub async fn passkey_link(
+    State(app): State<Shared>,
+    admin: Administrator,
+    InPath(id): InPath<String>,
+) -> Result<(StatusCode, Json<ResetLink>), ApiError> {
+    if Party::of_issuer(&app.config.issuer).is_none() {
+        return Err(ApiError::Conflict(
+            "the issuer is an address, and browsers have passkeys for names only".to_owned(),
+        ));
+    }
+    let (link, user) = link(&app, &id, Purpose::Passkey, "/new-passkey").await?;
+    crate::audit::record("user.passkey-link", &admin, &user.id, "");
+    Ok((StatusCode::CREATED, Json(link)))
+}
+
+async fn link(app: &App, id: &str, purpose: Purpose, path: &str) -> Result<(ResetLink, User), ApiError> {
+    let user = find(app, id).await?;
     if user.details.disabled {
         return Err(ApiError::Conflict("the user is disabled".to_owned()));
     }
     let expires_in = app.config.passwords.reset_link_seconds;
     let (secret, life) = (app.random.secret(), Duration::from_secs(expires_in));
-    let token = reset::create(app.store(), &user.id, user.epoch, &secret, life).await?;
-    crate::audit::record("user.password-reset-link", &admin, &user.id, "");
-    let url = format!("{}/reset-password?token={token}", app.config.issuer);
-    Ok((StatusCode::CREATED, Json(ResetLink { url, expires_in })))
+    let token = reset::create(app.store(), purpose, (&user.id, user.epoch), &secret, life).await?;
+    let url = format!("{}{path}?token={token}", app.config.issuer);
+    Ok((ResetLink { url, expires_in }, user))
 }
 
 #[derive(Serialize, ToSchema)]

@@ -118,7 +118,7 @@ impl From<User> for Shown {
 
 #[utoipa::path(
     post, path = "/users", tag = "users", summary = "Make a user", request_body = NewUser,
-    responses((status = 201, body = Shown), (status = 409, description = "The user name is taken."))
+    responses((status = 201, body = Shown), (status = 409, description = "The user name is taken, or there is a password and passwords are disabled."))
 )]
 pub async fn create(
     State(app): State<Shared>,
@@ -142,7 +142,10 @@ pub async fn create(
     };
     validate(&profile)?;
     let password = match new.password {
-        Some(password) => Some(hash(&app, password).await?),
+        Some(password) => {
+            passwords_are_enabled(&app)?;
+            Some(hash(&app, password).await?)
+        }
         None => None,
     };
     let id = app.random.with(TokenId::generate).to_string();
@@ -171,6 +174,13 @@ fn validate(profile: &ProfileDetails) -> Result<(), ApiError> {
         ));
     }
     Ok(())
+}
+
+pub(super) fn passwords_are_enabled(app: &App) -> Result<(), ApiError> {
+    if app.config.passwords.enabled {
+        return Ok(());
+    }
+    Err(ApiError::Conflict("passwords are disabled here: people sign in with passkeys or other providers".to_owned()))
 }
 
 async fn hash(app: &App, password: String) -> Result<PasswordHash, ApiError> {
@@ -328,7 +338,8 @@ pub(super) async fn change(
 /// Whoever knew the old password is signed out everywhere.
 #[utoipa::path(
     put, path = "/users/{id}/password", tag = "users", summary = "Set a password; signs the user out everywhere",
-    params(("id" = String, Path)), request_body = NewPassword, responses((status = 204))
+    params(("id" = String, Path)), request_body = NewPassword,
+    responses((status = 204), (status = 409, description = "Passwords are disabled."))
 )]
 pub async fn set_password(
     State(app): State<Shared>,
@@ -336,6 +347,7 @@ pub async fn set_password(
     InPath(id): InPath<String>,
     InBody(body): InBody<NewPassword>,
 ) -> Result<StatusCode, ApiError> {
+    passwords_are_enabled(&app)?;
     let user = find(&app, &id).await?;
     let password = hash(&app, body.password).await?;
     user::change(app.store(), &user, Change { details: None, password: Some(password) }).await?;

@@ -48,7 +48,8 @@ struct AccountPage {
     /// Whether there are other providers to sign in with, and with which the account is connected.
     providers: bool,
     connected: Vec<String>,
-    has_password: bool,
+    /// Whether there is one; absent where people sign in without.
+    password: Option<bool>,
     recovery_codes: usize,
     csrf: String,
 }
@@ -111,7 +112,7 @@ pub async fn get(
         passkeys_work: Party::of_issuer(&app.config.issuer).is_some(),
         providers: !app.providers.all().is_empty() || !identities.is_empty(),
         connected: connections::names(&app, &identities),
-        has_password: user.is_some_and(|user| user.password.is_some()),
+        password: app.config.passwords.enabled.then(|| user.is_some_and(|user| user.password.is_some())),
         recovery_codes: factors.recovery_codes,
         csrf: browser.form_token(PURPOSE),
     };

@@ -272,7 +272,8 @@ pub fn not_entered(app: &App, name: &str, error: AccountError) -> PageError {
         AccountError::Taken => say::sorry_taken(name),
         AccountError::Occupied => say::sorry_occupied(name),
         AccountError::Gone => say::sorry_not_connected(name),
-        AccountError::LastWay => say::sorry_last_way(),
+        AccountError::LastWay if app.config.passwords.enabled => say::sorry_last_way(),
+        AccountError::LastWay => say::sorry_last_way_no_passwords(),
     };
     count(app, "refused");
     PageError::BadRequest(sentence)

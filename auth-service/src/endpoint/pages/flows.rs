@@ -12,7 +12,7 @@ use crate::form::Parameters;
 use crate::messages::say;
 use crate::record::client;
 use crate::record::flow::{self, AuthorizationRequest, Away, Entered, Flow, Goal, Stage};
-use crate::record::reset::Ticket;
+use crate::record::reset::{Purpose, Ticket};
 
 /// Remembers a flow for this browser; returns its id.
 pub async fn start(app: &App, browser: &Browser, goal: Goal, stage: Stage) -> Result<String, PageError> {
@@ -56,9 +56,9 @@ pub async fn at_consent(app: &App, browser: &Browser, id: &str) -> Result<Author
     }
 }
 
-pub async fn at_reset(app: &App, browser: &Browser, id: &str) -> Result<Ticket, PageError> {
+pub async fn at_link(app: &App, browser: &Browser, id: &str, purpose: Purpose) -> Result<Ticket, PageError> {
     match load(app, browser, id).await? {
-        Flow { stage: Stage::Reset(ticket), .. } => Ok(ticket),
+        Flow { stage: Stage::Reset(ticket), .. } if ticket.purpose == purpose => Ok(ticket),
         _ => Err(over()),
     }
 }

@@ -10,6 +10,11 @@ use crate::messages::{Sentence, say};
 use crate::password::{MAX_LENGTH, PasswordError};
 use crate::record::user::{PasswordHash, User};
 
+/// Nobody chooses one where people sign in without.
+pub fn are_enabled(app: &App) -> Result<(), PageError> {
+    if app.config.passwords.enabled { Ok(()) } else { Err(PageError::Forbidden(say::sorry_no_passwords())) }
+}
+
 pub enum Chosen {
     Good(PasswordHash),
     /// What to tell the person.

@@ -8,8 +8,10 @@ use super::browser::Browser;
 use super::error::PageError;
 use crate::app::App;
 use crate::form::Parameters;
+use crate::messages::say;
 use crate::record::factors::{self, Factors, Passkey};
-use crate::webauthn::{self, Assertion, KnownKey, Party, Refused, Registration};
+use crate::record::user::User;
+use crate::webauthn::{self, ALGORITHMS, Assertion, KnownKey, Party, Refused, Registration};
 
 /// What a page's script needs to ask for a passkey.
 pub struct Ask {
@@ -24,6 +26,65 @@ pub fn ask(app: &App, browser: &Browser, flow: &str, allowed: &[Passkey]) -> Opt
     let party = Party::of_issuer(&app.config.issuer)?;
     let ids: Vec<&str> = allowed.iter().map(|passkey| passkey.id.as_str()).collect();
     Some(Ask { rp: party.id, challenge: challenge(browser, flow), allow: ids.join(" ") })
+}
+
+const MAX_PASSKEYS: usize = 20;
+const MAX_NAME: usize = 64;
+
+/// What a page's script makes a new passkey with.
+pub struct New {
+    /// Where the form goes.
+    pub action: &'static str,
+    pub flow: String,
+    pub csrf: String,
+    pub rp: String,
+    pub user: String,
+    pub username: String,
+    pub display_name: String,
+    pub challenge: String,
+    pub algorithms: String,
+    pub exclude: String,
+}
+
+/// The form that a new passkey is made with.
+pub struct Make {
+    pub action: &'static str,
+    pub flow: String,
+    pub csrf: String,
+}
+
+/// Whether somebody can have one more.
+pub fn may_add(app: &App, factors: &Factors) -> bool {
+    Party::of_issuer(&app.config.issuer).is_some() && factors.passkeys.len() < MAX_PASSKEYS
+}
+
+pub fn offer(app: &App, browser: &Browser, (user, factors): (&User, &Factors), make: Make) -> Option<New> {
+    let party = Party::of_issuer(&app.config.issuer)?;
+    let ids: Vec<&str> = factors.passkeys.iter().map(|passkey| passkey.id.as_str()).collect();
+    let details = &user.details;
+    Some(New {
+        action: make.action,
+        rp: party.id,
+        user: user.id.clone(),
+        username: details.username.clone(),
+        display_name: details.profile.name.clone().unwrap_or_else(|| details.username.clone()),
+        challenge: challenge(browser, &make.flow),
+        algorithms: ALGORITHMS.map(|algorithm| algorithm.to_string()).join(" "),
+        exclude: ids.join(" "),
+        flow: make.flow,
+        csrf: make.csrf,
+    })
+}
+
+/// What the person calls it.
+pub fn name(sent: &Parameters, browser: &Browser, factors: &Factors) -> String {
+    let given: String =
+        sent.get("name").unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    let given = given.trim();
+    if !given.is_empty() {
+        return given.to_owned();
+    }
+    browser.language().say(&say::passkey_numbered(factors.passkeys.len() + 1)).to_text()
 }
 
 /// Of one page of one browser. The flow's id is random, ours, and good once, and so is what is derived from it.

@@ -12,7 +12,7 @@ use super::browser::Browser;
 use super::error::PageError;
 use super::flows::{self, Destination};
 use super::passkeys::{self, Ask};
-use super::{Frame, page, page_with_script, redirect, second_factor, signed_in, when_to_try_again};
+use super::{Frame, new_password, page, page_with_script, redirect, second_factor, signed_in, when_to_try_again};
 use crate::app::{App, Shared};
 use crate::assurance::{Method, Proof};
 use crate::messages::{Sentence, say};
@@ -27,6 +27,9 @@ use crate::throttle::{self, Source, Verdict};
 /// Value of `done` after a new password was set by a link.
 const PASSWORD_RESET: &str = "password-reset";
 
+/// After a passkey was made by a link.
+const PASSKEY_ADDED: &str = "passkey-added";
+
 /// After another provider signed nobody in.
 pub const DECLINED: &str = "declined";
 
@@ -37,6 +40,7 @@ struct SignInPage {
     application: Option<String>,
     flow: String,
     csrf: String,
+    passwords: bool,
     username: String,
     passkey: Option<Ask>,
     /// Ids and names.
@@ -75,7 +79,7 @@ pub async fn get(
     Query(FlowParameter { flow, done }): Query<FlowParameter>,
 ) -> Result<Response, PageError> {
     let browser = Browser::of(&app, &headers, address);
-    let done = done.filter(|done| done == PASSWORD_RESET || done == DECLINED);
+    let done = done.filter(|done| [PASSWORD_RESET, PASSKEY_ADDED, DECLINED].contains(&done.as_str()));
     let Some(id) = flow else { return begin_after(&app, browser, Goal::Account, done.as_deref()).await };
     let goal = flows::at_sign_in(&app, &browser, &id).await?;
     let username = match &goal {
@@ -86,6 +90,7 @@ pub async fn get(
     };
     let message = match done.as_deref() {
         Some(PASSWORD_RESET) => Message { notice: Some(say::password_was_set()), problem: None },
+        Some(PASSKEY_ADDED) => Message { notice: Some(say::passkey_was_added()), problem: None },
         Some(DECLINED) => Message::problem(say::not_signed_in_there()),
         _ => Message::default(),
     };
@@ -119,6 +124,7 @@ async fn show(
         application,
         flow: id.to_owned(),
         csrf: browser.form_token(id),
+        passwords: app.config.passwords.enabled,
         username,
         passkey: passkeys::ask(app, &browser, id, &[]),
         providers: providers(app),
@@ -143,6 +149,7 @@ pub async fn post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
+    new_password::are_enabled(&app)?;
     let (browser, form) = Browser::form(&app, &headers, address, &body, flows::of_form)?;
     let id = form.get("flow").unwrap_or_default();
     let goal = flows::at_sign_in(&app, &browser, id).await?;
@@ -215,7 +222,9 @@ pub async fn with_passkey(
         count("failure");
         crate::audit::record("sign-in.failed", address, &sub, "passkey");
         let status = StatusCode::UNPROCESSABLE_ENTITY;
-        return show(&app, browser, (id, &goal), String::new(), status, Message::problem(say::unknown_passkey())).await;
+        let passwords = app.config.passwords.enabled;
+        let unknown = if passwords { say::unknown_passkey() } else { say::unknown_passkey_no_passwords() };
+        return show(&app, browser, (id, &goal), String::new(), status, Message::problem(unknown)).await;
     };
     count("success");
     throttle::forgive(app.store(), &account, from).await?;

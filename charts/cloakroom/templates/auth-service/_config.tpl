@@ -162,6 +162,9 @@ registration:
   {{- end }}
 {{- end }}
 {{- end }}
+{{- if not .Values.authService.passwords.enabled }}
+passwords: {enabled: false}
+{{- end }}
 {{- if .Values.authService.messages.configMap }}
 messages: {folder: /etc/cloakroom/messages}
 {{- end }}

@@ -13,17 +13,13 @@ use crate::app::{App, Shared};
 use crate::endpoint::pages::authenticator::{new_recovery_codes, show_recovery_codes};
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
+use crate::endpoint::pages::passkeys::{Make, New};
 use crate::endpoint::pages::{Frame, LeadsTo, flows, page_with_script, passkeys, redirect};
 use crate::federation::accounts;
-use crate::form::Parameters;
 use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
 use crate::record::flow::{Goal, Settings, Stage};
 use crate::record::{factors, federated};
-use crate::webauthn::{ALGORITHMS, Party};
-
-const MAX_PASSKEYS: usize = 20;
-const MAX_NAME: usize = 64;
 
 #[derive(Template)]
 #[template(path = "passkeys.html")]
@@ -44,17 +40,6 @@ struct Row {
     used: Sentence,
 }
 
-struct New {
-    rp: String,
-    user: String,
-    username: String,
-    display_name: String,
-    challenge: String,
-    algorithms: String,
-    exclude: String,
-    flow: String,
-}
-
 pub async fn get(
     State(app): State<Shared>,
     ClientAddress(address): ClientAddress,
@@ -70,23 +55,12 @@ pub async fn get(
 async fn show(app: &App, recent: Recent, status: StatusCode, problem: Option<Sentence>) -> Result<Response, PageError> {
     let Recent { browser, user, factors, .. } = recent;
     let now = app.now();
-    let ids: Vec<&str> = factors.passkeys.iter().map(|passkey| passkey.id.as_str()).collect();
-    let new = match Party::of_issuer(&app.config.issuer).filter(|_| ids.len() < MAX_PASSKEYS) {
-        Some(party) => {
-            let flow = flows::start(app, &browser, Goal::Settings(Settings::Passkeys), Stage::NewPasskey).await?;
-            let details = &user.details;
-            Some(New {
-                rp: party.id,
-                username: details.username.clone(),
-                display_name: details.profile.name.clone().unwrap_or_else(|| details.username.clone()),
-                user: user.id,
-                challenge: passkeys::challenge(&browser, &flow),
-                algorithms: ALGORITHMS.map(|algorithm| algorithm.to_string()).join(" "),
-                exclude: ids.join(" "),
-                flow,
-            })
-        }
-        None => None,
+    let new = if passkeys::may_add(app, &factors) {
+        let flow = flows::start(app, &browser, Goal::Settings(Settings::Passkeys), Stage::NewPasskey).await?;
+        let csrf = browser.form_token(PURPOSE);
+        passkeys::offer(app, &browser, (&user, &factors), Make { action: "/account/passkeys", flow, csrf })
+    } else {
+        None
     };
     let rows = factors.passkeys.iter().map(|passkey| Row {
         id: passkey.id.clone(),
@@ -120,15 +94,16 @@ pub async fn post(
     flows::at_new_passkey(&app, &recent.browser, flow).await?;
     flows::finish(&app, flow).await?;
     let challenge = passkeys::challenge(&recent.browser, flow);
-    let passkey = match passkeys::register(&app, &challenge, &name(&sent, &recent), &sent) {
-        Ok(passkey) => passkey,
-        Err(refused) => {
-            crate::audit::record("passkey.refused", &recent.user.id, "new", refused);
-            let problem = Some(say::passkey_unusable());
-            return show(&app, recent, StatusCode::UNPROCESSABLE_ENTITY, problem).await;
-        }
-    };
-    if recent.factors.passkeys.len() >= MAX_PASSKEYS {
+    let passkey =
+        match passkeys::register(&app, &challenge, &passkeys::name(&sent, &recent.browser, &recent.factors), &sent) {
+            Ok(passkey) => passkey,
+            Err(refused) => {
+                crate::audit::record("passkey.refused", &recent.user.id, "new", refused);
+                let problem = Some(say::passkey_unusable());
+                return show(&app, recent, StatusCode::UNPROCESSABLE_ENTITY, problem).await;
+            }
+        };
+    if !passkeys::may_add(&app, &recent.factors) {
         return Err(PageError::BadRequest(say::sorry_too_many_passkeys()));
     }
     let sub = &recent.user.id;
@@ -140,16 +115,6 @@ pub async fn post(
     let codes = new_recovery_codes(&app, sub).await?;
     let frame = Frame::of(&app, &recent.browser);
     show_recovery_codes(frame, recent.browser, codes, "/account".to_owned())
-}
-
-fn name(sent: &Parameters, recent: &Recent) -> String {
-    let given: String =
-        sent.get("name").unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
-    let given = given.trim();
-    if !given.is_empty() {
-        return given.to_owned();
-    }
-    recent.browser.language().say(&say::passkey_numbered(recent.factors.passkeys.len() + 1)).to_text()
 }
 
 pub async fn remove(
@@ -167,9 +132,11 @@ pub async fn remove(
     if !factors.passkeys.iter().any(|passkey| passkey.id == id) {
         return Err(PageError::BadRequest(say::sorry_passkey_gone()));
     }
-    let last = factors.passkeys.len() == 1 && user.password.is_none();
+    let last = factors.passkeys.len() == 1 && !app.takes_password_of(&user);
     if last && !accounts::any_usable(&app, &federated::of_account(app.store(), &user.id).await?) {
-        return Err(PageError::BadRequest(say::sorry_last_passkey()));
+        let passwords = app.config.passwords.enabled;
+        let only = if passwords { say::sorry_last_passkey() } else { say::sorry_last_passkey_no_passwords() };
+        return Err(PageError::BadRequest(only));
     }
     factors::remove_passkey(app.store(), &user.id, &factors, id).await?;
     crate::audit::record("factor.removed", &user.id, &user.id, format_args!("passkey {id}"));

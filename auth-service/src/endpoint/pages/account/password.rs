@@ -12,7 +12,7 @@ use crate::app::{App, Shared};
 use crate::endpoint::internal::revoke::settle;
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
-use crate::endpoint::pages::new_password::{self, Chosen};
+use crate::endpoint::pages::new_password::{self, Chosen, are_enabled};
 use crate::endpoint::pages::{Frame, LeadsTo, page, redirect};
 use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
@@ -52,6 +52,7 @@ pub async fn get(
     ClientAddress(address): ClientAddress,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
+    are_enabled(&app)?;
     let browser = Browser::of(&app, &headers, address);
     match recently(&app, browser, Settings::Password).await? {
         Ok(Recent { browser, user, .. }) => show(&app, browser, user, StatusCode::OK, None),
@@ -65,6 +66,7 @@ pub async fn post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
+    are_enabled(&app)?;
     let (browser, form) = Browser::form(&app, &headers, address, &body, |_| PURPOSE.to_owned())?;
     let Recent { browser, user, session, .. } = match recently(&app, browser, Settings::Password).await? {
         Ok(recent) => recent,
