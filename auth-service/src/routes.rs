@@ -187,6 +187,8 @@ async fn frame(State(app): State<Shared>, request: Request, next: Next) -> Respo
     headers
         .entry("content-security-policy")
         .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'"));
+    // What may be kept says so itself.
+    headers.entry("cache-control").or_insert(HeaderValue::from_static("no-store"));
     if !app.config.is_plain() {
         headers.insert("strict-transport-security", HeaderValue::from_static("max-age=31536000"));
     }

@@ -16,6 +16,7 @@ mod backchannel;
 mod device;
 mod dpop;
 mod events;
+mod every_route;
 mod exchange;
 mod factors;
 mod federation;

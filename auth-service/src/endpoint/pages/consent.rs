@@ -36,6 +36,8 @@ struct ConsentPage {
 
 #[derive(Deserialize)]
 pub struct FlowParameter {
+    /// Without one there is no flow: a page says so.
+    #[serde(default)]
     flow: String,
 }
 

@@ -30,6 +30,8 @@ const LEEWAY: u64 = 60;
 
 #[derive(Deserialize)]
 pub struct FlowParameter {
+    /// Without one there is no flow: a page says so.
+    #[serde(default)]
     flow: String,
 }
 

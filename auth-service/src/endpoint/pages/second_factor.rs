@@ -45,6 +45,8 @@ struct SecondFactorPage {
 
 #[derive(Deserialize)]
 pub struct FlowParameter {
+    /// Without one there is no flow: a page says so.
+    #[serde(default)]
     flow: String,
 }
 
