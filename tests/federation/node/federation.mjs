@@ -35,7 +35,7 @@ async function until(what, holds) {
 
 async function start() {
   const port = await freePort();
-  const ours = `http://127.0.0.1:${port}`;
+  const ours = `http://localhost:${port}`;
   const [provider, other] = await Promise.all([startProvider(ours), startOtherProvider(ours)]);
   fs.writeFileSync(path.join(work, "secret"), `${provider.secret}\n`);
   fs.writeFileSync(path.join(work, "other-secret"), other.secret);

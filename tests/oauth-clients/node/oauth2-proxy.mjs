@@ -31,7 +31,7 @@ const program = spawn(process.env.OAUTH2_PROXY, [
   '--provider=oidc', `--oidc-issuer-url=${world.issuer}`, `--client-id=${client_id}`, '--code-challenge-method=S256',
   '--insecure-oidc-skip-nonce=false', '--scope=openid email profile', `--redirect-url=${proxy}/oauth2/callback`, '--skip-provider-button',
   `--http-address=${new URL(proxy).host}`, `--upstream=http://127.0.0.1:${app.address().port}/`, '--pass-access-token', '--email-domain=*',
-  `--cookie-refresh=${REFRESH}s`, '--cookie-secure=false', '--whitelist-domain=127.0.0.1:*',
+  `--cookie-refresh=${REFRESH}s`, '--cookie-secure=false', '--whitelist-domain=127.0.0.1:*,localhost:*',
 ], {
   env: { OAUTH2_PROXY_CLIENT_SECRET: client_secret, OAUTH2_PROXY_COOKIE_SECRET: 'a-key-of-thirty-two-bytes-for-it' },
   stdio: ['ignore', 'pipe', 'pipe'],
