@@ -36,6 +36,8 @@ pub enum ProviderError {
 pub struct Provider {
     pub settings: providers::Provider,
     redirect_uri: String,
+    /// Where a browser comes back to that has signed out there.
+    signed_out_uri: String,
     wire: Wire,
     discovery: Discovery,
     clock: Clock,
@@ -50,6 +52,7 @@ impl Providers {
             let wire = Wire::new(&settings.issuer, settings.ca_file.clone(), clock.clone());
             Arc::new(Provider {
                 redirect_uri: format!("{issuer}/sign-in/from/{}", settings.id),
+                signed_out_uri: format!("{issuer}/signed-out"),
                 discovery: Discovery::new(settings.issuer.clone(), wire.clone(), clock.clone()),
                 wire,
                 clock: clock.clone(),

@@ -34,6 +34,7 @@ pub fn public(app: Shared) -> Router {
         .route("/sign-in/with/{provider}", get(pages::elsewhere::go))
         .route("/sign-in/from/{provider}", get(pages::elsewhere::back))
         .route("/sign-in/from/{provider}/backchannel-logout", post(provider_logout::post))
+        .route("/sign-out/at/{provider}", get(pages::elsewhere::sign_out))
         .route("/second-factor", get(pages::second_factor::get).post(pages::second_factor::post))
         .route("/second-factor/passkey", post(pages::second_factor::with_passkey))
         .route("/second-factor/set-up", post(pages::second_factor::set_up))

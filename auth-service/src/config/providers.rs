@@ -44,6 +44,9 @@ pub struct Provider {
     /// Whether a second factor that they asked for counts as one of ours.
     #[serde(default)]
     pub trust_factors: bool,
+    /// Whether whoever signs out here is offered to sign out there, too. It has to know `<our issuer>/signed-out` as an address to come back to.
+    #[serde(default)]
+    pub sign_out: bool,
     /// A sentence for people who have no account here: whom to ask.
     #[serde(default)]
     pub ask: Option<String>,

@@ -21,6 +21,9 @@ pub(super) struct Further {
     /// RFC 9207 §3.
     #[serde(default)]
     pub(super) authorization_response_iss_parameter_supported: bool,
+    /// OpenID Connect RP-Initiated Logout §2.1.
+    #[serde(default)]
+    pub(super) end_session_endpoint: Option<String>,
 }
 
 impl AdditionalProviderMetadata for Further {}

@@ -100,6 +100,20 @@ impl Provider {
         Ok(request.url().0)
     }
 
+    /// Where a browser signs out there, if that can be had (OpenID Connect RP-Initiated Logout §2). Without a hint, which we do not keep,
+    /// the provider asks the person first.
+    pub async fn sign_out_url(&self) -> Result<Option<Url>, ProviderError> {
+        let metadata = self.discovery.current().await?;
+        let endpoint = metadata.additional_metadata().end_session_endpoint.as_deref();
+        let Some(mut url) = endpoint.filter(|url| self.wire.may_call(url)).and_then(|url| Url::parse(url).ok()) else {
+            return Ok(None);
+        };
+        url.query_pairs_mut()
+            .append_pair("client_id", &self.settings.client_id)
+            .append_pair("post_logout_redirect_uri", &self.signed_out_uri);
+        Ok(Some(url))
+    }
+
     /// Whether an answer comes from this provider, as far as it says so itself (RFC 9207 §2.4).
     pub async fn is_answer_of(&self, iss: Option<&str>) -> Result<bool, ProviderError> {
         if let Some(iss) = iss {

@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::federation::{SHOP, ann, sign_in_at_shop, two_providers, world};
-use crate::harness::{Answer, Browser, Service, encode};
+use crate::harness::{Answer, Browser, PASSWORD, Service, encode};
 use crate::provider::{CLIENT, Provider};
 
 async fn tell(service: &Service, token: &str) -> Answer {
@@ -173,4 +173,61 @@ async fn while_the_keys_cannot_be_had_the_provider_is_told_to_try_again() {
     provider.down(false);
     service.clock.pass(11);
     tell(&service, &token).await.expect(200);
+}
+
+async fn sign_out(service: &Service, browser: &mut Browser) -> Answer {
+    let csrf = browser.get(service, "/account").await.expect(200).field("csrf").unwrap();
+    browser.post(service, "/account/sign-out", &[("csrf", &csrf), ("what", "here")]).await.expect(303)
+}
+
+#[tokio::test]
+async fn whoever_signs_out_here_is_offered_to_sign_out_there_and_led_nowhere_else() {
+    let (service, provider) = world(json!({"sign_out": true})).await;
+    let there = format!("{}/end?realm=x", provider.issuer);
+    let endpoint = there.clone();
+    provider.metadata(move |document| document["end_session_endpoint"] = endpoint.clone().into());
+    let mut browser = Browser::default();
+    provider.sign_in(&service, &mut browser, ann()).await.expect(303);
+    let out = sign_out(&service, &mut browser).await;
+    assert_eq!(out.location(), "/signed-out?from=corp");
+    let page = browser.get(&service, out.location()).await.expect(200);
+    assert!(
+        page.body.contains(r#"href="/sign-out/at/corp""#) && page.body.contains("still be signed in at"),
+        "{}",
+        page.body
+    );
+    let away = browser.get(&service, "/sign-out/at/corp").await.expect(303);
+    let back = "http%3A%2F%2Flocalhost%3A8001%2Fsigned-out";
+    assert_eq!(away.location(), format!("{there}&client_id={CLIENT}&post_logout_redirect_uri={back}"));
+    for nowhere in ["/sign-out/at/other", "/sign-out/at/", "/sign-out/at/corp/x"] {
+        browser.get(&service, nowhere).await.expect(404);
+    }
+    for unknown in ["other", "https://evil.example/", "%3Cscript%3E"] {
+        let page = browser.get(&service, &format!("/signed-out?from={unknown}")).await.expect(200);
+        assert!(!page.body.contains("/sign-out/at/") && !page.body.contains("evil"), "{}", page.body);
+    }
+    for off_tls in [json!("http://evil.example/end"), json!("javascript:alert(1)"), json!("/end"), json!(null)] {
+        let (service, provider) = world(json!({"sign_out": true})).await;
+        let endpoint = off_tls.clone();
+        provider.metadata(move |document| document["end_session_endpoint"] = endpoint.clone());
+        let refused = browser.get(&service, "/sign-out/at/corp").await.expect(400);
+        assert!(refused.body.contains("no way to sign out"), "{off_tls}: {}", refused.body);
+    }
+}
+
+#[tokio::test]
+async fn it_is_offered_only_where_that_is_wanted_and_to_those_who_came_from_there() {
+    let (service, provider) = world(json!({})).await;
+    let mut browser = Browser::default();
+    provider.sign_in(&service, &mut browser, ann()).await.expect(303);
+    assert_eq!(sign_out(&service, &mut browser).await.location(), "/signed-out");
+    assert!(!browser.get(&service, "/signed-out?from=corp").await.expect(200).body.contains("/sign-out/at/"));
+    browser.get(&service, "/sign-out/at/corp").await.expect(404);
+
+    let (service, _provider) = world(json!({"sign_out": true})).await;
+    service.create_user("bob").await;
+    let mut browser = Browser::default();
+    let to_page = browser.get(&service, "/sign-in").await.expect(303);
+    browser.sign_in(&service, &to_page, "bob", PASSWORD).await.expect(303);
+    assert_eq!(sign_out(&service, &mut browser).await.location(), "/signed-out");
 }

@@ -43,7 +43,7 @@ async function start() {
     providers: [
       {
         id: "node", name: "Example Corp", issuer: provider.issuer, client_id: "cloakroom", client_secret_file: path.join(work, "secret"),
-        scopes: ["profile", "email", "groups"], create: true, claims: { groups: "groups" }, group_map: { "/staff": "staff" },
+        scopes: ["profile", "email", "groups"], create: true, claims: { groups: "groups" }, group_map: { "/staff": "staff" }, sign_out: true,
       },
       {
         id: "go", name: "Partner", issuer: other.issuer, client_id: "cloakroom", client_secret_file: path.join(work, "other-secret"),
@@ -172,6 +172,21 @@ const cases = {
     const without = await browser.submit(await browser.open(`${world.auth_url}/account/connections`), {}, ["provider", "node"]);
     assert.ok(without.body.includes("not connected with your account any more"), without.body);
     assert.equal(await isSignedIn(other), false, "whoever came in by it is out");
+  },
+
+  async "whoever signs out here can sign out there as well, and comes back"() {
+    const browser = new Browser();
+    await signIn(browser, "ann");
+    const account = await browser.open(`${world.auth_url}/account`);
+    const out = await browser.submit(account, {}, ["what", "here"]);
+    assert.ok(out.url.startsWith(`${world.auth_url}/signed-out`), out.url);
+    const question = await browser.follow(out, "Sign out there, too");
+    assert.ok(question.url.startsWith(world.provider.issuer), question.url);
+    const xsrf = question.body.match(/name="xsrf" value="([^"]*)"/)[1];
+    const done = await browser.open(`${world.provider.issuer}/session/end/confirm`, { method: "POST", form: { xsrf, logout: "yes" } });
+    assert.equal(done.url.split("?")[0], `${world.auth_url}/signed-out`);
+    const again = await browser.follow(await browser.open(`${world.app_url}/echo`), "Continue with Example Corp");
+    assert.ok(again.url.startsWith(world.provider.issuer), "it asks who it is");
   },
 
   async "a provider of another make is as good: its claims come from userinfo, and its subject stays one person"() {

@@ -33,6 +33,7 @@ export async function startProvider(ours) {
         redirect_uris: [`${ours}/sign-in/from/node`],
         response_types: ["code"],
         grant_types: ["authorization_code"],
+        post_logout_redirect_uris: [`${ours}/signed-out`],
         backchannel_logout_uri: `${ours}/sign-in/from/node/backchannel-logout`,
         backchannel_logout_session_required: true,
       },

@@ -11,6 +11,7 @@ use super::authorize::with_parameters;
 use super::id_token::{self, Hint};
 use crate::app::{App, Shared};
 use crate::endpoint::internal::revoke::settle;
+use crate::endpoint::pages::account::Told;
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
 use crate::endpoint::pages::{redirect, signed_out};
@@ -43,7 +44,7 @@ async fn logout(app: &App, headers: &HeaderMap, address: IpAddr, encoded: &[u8])
     let target = target(app, &parameters, hint.as_ref()).await?;
     let browser = Browser::of(app, headers, address);
     let Some(session) = browser.session(app).await? else {
-        return Ok(leave(browser, target));
+        return Ok(browser.answer(redirect(target.as_deref().unwrap_or("/signed-out"))));
     };
     let speaks_for = hint
         .is_some_and(|hint| hint.sub == session.facts.sub && hint.sid.is_none_or(|sid| sid == session.id.to_string()));
@@ -54,14 +55,8 @@ async fn logout(app: &App, headers: &HeaderMap, address: IpAddr, encoded: &[u8])
     crate::audit::record("sign-out", &session.facts.sub, session.id, "by a client");
     let ended = crate::revoke::record(app, session.id).await?;
     settle(app, &ended).await;
-    Ok(leave(browser.forget_session(), target))
-}
-
-fn leave(browser: Browser, target: Option<String>) -> Response {
-    match target {
-        Some(target) => browser.answer(redirect(&target)),
-        None => browser.answer(redirect("/signed-out")),
-    }
+    let target = target.unwrap_or_else(|| signed_out::address(app, &session, Told::default()));
+    Ok(browser.forget_session().answer(redirect(&target)))
 }
 
 /// Where the client wants the browser back: only an address registered for that, only for a client that is named.

@@ -49,6 +49,21 @@ pub async fn go(
     send(&app, browser, provider, goal, None).await
 }
 
+/// From the page after signing out here: sends the browser to sign out there, too.
+pub async fn sign_out(
+    State(app): State<Shared>,
+    ClientAddress(address): ClientAddress,
+    Path(id): Path<String>,
+) -> Result<Response, PageError> {
+    let provider = app.providers.get(&id).filter(|provider| provider.settings.sign_out).ok_or(PageError::NotFound)?;
+    if let Verdict::Wait(seconds) = throttle::visit(app.store(), &app.config.limits, address).await? {
+        return Err(PageError::Throttled(say::sorry_too_many_visits(), seconds));
+    }
+    let url = provider.sign_out_url().await.map_err(|error| failed(&app, provider, &error))?;
+    let url = url.ok_or_else(|| PageError::BadRequest(say::sorry_no_sign_out_there(provider.name())))?;
+    Ok(redirect(url.as_str()))
+}
+
 /// Sends the browser to a provider: to sign in, or to connect an account.
 pub async fn send(
     app: &App,

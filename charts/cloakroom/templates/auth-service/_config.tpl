@@ -102,6 +102,7 @@ providers:
     {{- end }}
     create: {{ .create | default false }}
     trust_factors: {{ .trustFactors | default false }}
+    sign_out: {{ .signOut | default false }}
     {{- with .scopes }}
     scopes: {{ toJson . }}
     {{- end }}

@@ -12,7 +12,7 @@ use crate::app::{App, Shared};
 use crate::endpoint::internal::revoke::{SETTLE_WITHIN, receipt_for};
 use crate::endpoint::pages::browser::Browser;
 use crate::endpoint::pages::error::PageError;
-use crate::endpoint::pages::redirect;
+use crate::endpoint::pages::{redirect, signed_out};
 use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
 use crate::record::session::{self, Session};
@@ -76,8 +76,7 @@ pub async fn sign_out(
         None => return Err(PageError::BadRequest(say::sorry_nothing_to_sign_out())),
     };
     let told = tell(&app, &ended).await;
-    let target =
-        if told.sentence().is_some() { format!("/signed-out?{}", told.query()) } else { "/signed-out".to_owned() };
+    let target = signed_out::address(&app, &session, told);
     Ok(browser.forget_session().answer(redirect(&target)))
 }
 
