@@ -141,15 +141,39 @@ impl Jwks {
     }
 
     fn find(&self, kid: Option<&str>, alg: Algorithm) -> Option<Arc<DecodingKey>> {
-        let keys = self.keys.known()?;
-        let fits = |key: &&VerificationKey| key.family == family_of(alg) && key.alg.is_none_or(|only| only == alg);
-        let found = match kid {
-            Some(kid) => keys.iter().filter(fits).find(|key| key.kid.as_deref() == Some(kid)),
-            // Without a key id only a set of one key is clear.
-            None => keys.first().filter(|key| keys.len() == 1 && fits(key)),
-        };
-        found.map(|key| Arc::clone(&key.key))
+        find(&self.keys.known()?, kid, alg)
     }
+}
+
+/// A client's keys, which are kept with it.
+pub struct KeySet(Vec<VerificationKey>);
+
+impl KeySet {
+    /// `None` unless it is a set of public keys that can be told apart, all of a kind that we know.
+    pub fn of_client(set: &serde_json::Value) -> Option<Self> {
+        let given = set.get("keys")?.as_array()?;
+        let secret = |jwk: &serde_json::Value| ["d", "k"].iter().any(|part| jwk.get(part).is_some());
+        if given.iter().any(secret) {
+            return None;
+        }
+        let keys = parse(set.to_string().as_bytes()).ok()?;
+        let clear = keys.len() == 1 || keys.iter().all(|key| key.kid.is_some());
+        (!keys.is_empty() && keys.len() == given.len() && clear).then_some(Self(keys))
+    }
+
+    pub fn find(&self, kid: Option<&str>, alg: Algorithm) -> Option<Arc<DecodingKey>> {
+        find(&self.0, kid, alg)
+    }
+}
+
+fn find(keys: &[VerificationKey], kid: Option<&str>, alg: Algorithm) -> Option<Arc<DecodingKey>> {
+    let fits = |key: &&VerificationKey| key.family == family_of(alg) && key.alg.is_none_or(|only| only == alg);
+    let found = match kid {
+        Some(kid) => keys.iter().filter(fits).find(|key| key.kid.as_deref() == Some(kid)),
+        // Without a key id only a set of one key is clear.
+        None => keys.first().filter(|key| keys.len() == 1 && fits(key)),
+    };
+    found.map(|key| Arc::clone(&key.key))
 }
 
 /// Where an issuer says that its keys are. The metadata must be about that issuer (RFC 8414 §3.3).

@@ -2,6 +2,7 @@
 
 pub mod audiences;
 pub mod authorize;
+pub mod client_assertion;
 pub mod client_auth;
 pub mod cors;
 pub mod device;

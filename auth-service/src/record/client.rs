@@ -5,9 +5,11 @@ pub mod redirect_uri;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::hash::StoredHash;
 use super::registered::{self, Registered, Way};
+use crate::jwks::KeySet;
 use crate::keys::Algorithm;
 use crate::store::{Created, Key, Store, StoreError, Update, Updated, from_json, to_json};
 
@@ -18,9 +20,12 @@ pub struct Client {
     /// Shown to people who are asked for consent.
     #[serde(default)]
     pub name: String,
-    /// Absent: a public client (RFC 6749 §2.1).
+    /// Absent: it has keys, or is a public client (RFC 6749 §2.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<StoredHash>,
+    /// The public keys that it authenticates by, as a JWK set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<Value>,
     #[serde(default)]
     pub redirect_uris: Vec<String>,
     #[serde(default)]
@@ -94,6 +99,9 @@ impl GrantType {
 
 const MAX_NAME: usize = 256;
 const MAX_LIST: usize = 100;
+const MAX_KEYS: usize = 10;
+/// Bytes of all of a client's keys.
+const MAX_JWKS: usize = 16 << 10;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidClient {
@@ -111,6 +119,10 @@ pub enum InvalidClient {
     PublicClientCredentials,
     #[error("authorization_code needs a redirect URI")]
     NoRedirectUri,
+    #[error(
+        "jwks: 1 to {MAX_KEYS} public keys (RSA, P-256, P-384, Ed25519), with a kid if there are several, none of them private; instead of a secret"
+    )]
+    Keys,
     #[error("name: at most {MAX_NAME} characters, none of them a control character")]
     Name,
     #[error(
@@ -123,7 +135,7 @@ pub enum InvalidClient {
 
 impl Client {
     pub fn is_public(&self) -> bool {
-        self.secret.is_none()
+        self.secret.is_none() && self.jwks.is_none()
     }
 
     pub fn allows(&self, grant: GrantType) -> bool {
@@ -171,6 +183,9 @@ impl Client {
         if self.allows(GrantType::AuthorizationCode) && self.redirect_uris.is_empty() {
             return Err(InvalidClient::NoRedirectUri);
         }
+        if self.jwks.as_ref().is_some_and(|jwks| self.secret.is_some() || !are_keys(jwks)) {
+            return Err(InvalidClient::Keys);
+        }
         let third_party = !self.first_party
             && self.introspects.is_empty()
             && self.grant_types.iter().all(|grant| GrantType::REGISTERED.contains(grant));
@@ -189,6 +204,11 @@ impl Client {
     pub fn may_leave_to(&self, uri: &str) -> bool {
         redirect_uri::is_registered(&self.post_logout_redirect_uris, uri)
     }
+}
+
+fn are_keys(jwks: &Value) -> bool {
+    let few = jwks["keys"].as_array().is_some_and(|keys| keys.len() <= MAX_KEYS);
+    few && to_json(jwks).len() <= MAX_JWKS && KeySet::of_client(jwks).is_some()
 }
 
 /// Bounded in number and length. An audience has no spaces: lists of them are space separated elsewhere.

@@ -69,7 +69,11 @@ impl Cluster {
     }
 
     pub(crate) fn sign(&self, claims: &Value) -> String {
-        self.ring.sign(JwtType::Plain, claims).unwrap()
+        self.sign_as(JwtType::Plain, claims)
+    }
+
+    pub(crate) fn sign_as(&self, kind: JwtType, claims: &Value) -> String {
+        self.ring.sign(kind, claims).unwrap()
     }
 }
 

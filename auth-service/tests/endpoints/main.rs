@@ -13,6 +13,7 @@ mod admin;
 mod admin_contract;
 mod admin_rights;
 mod backchannel;
+mod client_keys;
 mod device;
 mod dpop;
 mod events;

@@ -69,6 +69,23 @@ await judge('oauth4webapi', {
       return error.status === 401 && error.cause[0].scheme === 'basic'
     })
   },
+  'a client with a key signs for itself': async () => {
+    const as = await discover('oauth2')
+    for (const algorithm of ['ES256', 'PS256', 'RS256']) {
+      const { publicKey, privateKey } = await oauth.generateKeyPair(algorithm)
+      const jwk = { ...await crypto.subtle.exportKey('jwk', publicKey), kid: algorithm, alg: algorithm }
+      const settings = { grant_types: ['client_credentials'], audiences: [world.audience], scopes: ['orders'], jwks: { keys: [jwk] } }
+      const made = await fetch(`${world.internal_url}/admin/v1/clients`, {
+        method: 'POST', body: JSON.stringify(settings),
+        headers: { authorization: `Bearer ${world.admin_token}`, 'content-type': 'application/json' },
+      })
+      const client = await made.json()
+      assert.equal(made.status, 201, JSON.stringify(client))
+      const signed = oauth.PrivateKeyJwt({ key: privateKey, kid: algorithm })
+      const response = await oauth.clientCredentialsGrantRequest(as, client, signed, { scope: 'orders' }, insecure)
+      assert.ok((await oauth.processClientCredentialsResponse(as, client, response)).access_token)
+    }
+  },
   'a code is good once, and its second use takes back what the first gave': async () => {
     const as = await discover('oidc')
     const client = { client_id: world.web.client_id }

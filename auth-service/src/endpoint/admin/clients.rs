@@ -6,6 +6,7 @@ use cloakroom_protocol::revocation::Receipt;
 use cloakroom_protocol::token::TokenId;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::input::{InBody, InPath, InQuery, List, Paging, Wait, between, default_limit};
@@ -33,8 +34,12 @@ pub struct Document {
     /// Shown to people who are asked for consent.
     #[schema(max_length = 256)]
     name: String,
-    /// No secret: native and browser applications. It stays as it is.
+    /// Neither secret nor keys: native and browser applications. It stays as it is.
     public: bool,
+    /// A JWK set of public keys, by which it authenticates (RFC 7523) instead of by a secret. Whether there is one stays as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    jwks: Option<Map<String, Value>>,
     #[schema(max_items = 100)]
     redirect_uris: Vec<String>,
     #[schema(max_items = 100)]
@@ -102,10 +107,14 @@ impl Document {
             let names: Vec<&str> = offered.into_iter().map(Algorithm::name).collect();
             return Err(ApiError::Unprocessable(format!("id_token_signed_response_alg: {}", names.join(" or "))));
         }
+        if self.public && self.jwks.is_some() {
+            return Err(ApiError::Unprocessable("a public client has no keys".to_owned()));
+        }
         let client = Client {
             client_id,
             name: self.name,
             secret: before.secret,
+            jwks: self.jwks.map(Value::Object),
             redirect_uris: self.redirect_uris,
             post_logout_redirect_uris: self.post_logout_redirect_uris,
             backchannel_logout_uri: self.backchannel_logout_uri,
@@ -125,9 +134,10 @@ impl Document {
 
     fn of(client: Client, client_secret: Option<String>) -> Self {
         Self {
+            public: client.is_public(),
             client_id: Some(client.client_id),
             name: client.name,
-            public: client.secret.is_none(),
+            jwks: client.jwks.and_then(|jwks| serde_json::from_value(jwks).ok()),
             redirect_uris: client.redirect_uris,
             post_logout_redirect_uris: client.post_logout_redirect_uris,
             backchannel_logout_uri: client.backchannel_logout_uri,
@@ -162,7 +172,7 @@ pub async fn create(
     admin: Administrator,
     InBody(new): InBody<Document>,
 ) -> Result<(StatusCode, Json<Document>), ApiError> {
-    let secret = (!new.public).then(|| app.random.secret());
+    let secret = (!new.public && new.jwks.is_none()).then(|| app.random.secret());
     let id = new.client_id.clone().unwrap_or_else(|| format!("client-{}", app.random.with(TokenId::generate)));
     let kept = Kept { secret: secret.as_deref().map(StoredHash::of_secret), registered: None };
     let client = new.into_client(&app, id, kept)?;
@@ -249,8 +259,11 @@ pub async fn replace(
         return Err(ApiError::Conflict("client_id: cannot be changed".to_owned()));
     }
     // Absent reads as false, and says nothing about a client that is public.
-    if new.public && before.secret.is_some() {
+    if new.public && !before.is_public() {
         return Err(ApiError::Conflict("public: cannot be changed".to_owned()));
+    }
+    if new.jwks.is_some() != before.jwks.is_some() {
+        return Err(ApiError::Conflict("jwks: whether there are keys cannot be changed".to_owned()));
     }
     let kept = Kept { secret: before.secret.clone(), registered: before.registered.clone() };
     let client = new.into_client(&app, id, kept)?;
@@ -265,7 +278,7 @@ pub async fn replace(
 #[utoipa::path(
     post, path = "/clients/{id}/secret", tag = "clients", summary = "Make a new secret; the old one is refused from now on",
     params(("id" = String, Path)),
-    responses((status = 200, body = Document), (status = 409, description = "A public client has no secret."))
+    responses((status = 200, body = Document), (status = 409, description = "A public client, or one with keys, has no secret."))
 )]
 pub async fn new_secret(
     State(app): State<Shared>,
@@ -274,7 +287,7 @@ pub async fn new_secret(
 ) -> Result<Json<Document>, ApiError> {
     let (mut client, text) = find(&app, &id).await?;
     if client.secret.is_none() {
-        return Err(ApiError::Conflict("a public client has no secret".to_owned()));
+        return Err(ApiError::Conflict("this client has no secret".to_owned()));
     }
     let secret = app.random.secret();
     client.secret = Some(StoredHash::of_secret(&secret));

@@ -1,9 +1,10 @@
-//! Which client calls: `client_secret_basic`, `client_secret_post`, or a public client's bare id (RFC 6749 §2.3).
+//! Which client calls: `client_secret_basic`, `client_secret_post`, `private_key_jwt`, or a public client's bare id (RFC 6749 §2.3).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
 
+use super::client_assertion::{self, AssertionError, TYPE, claimed_client};
 use super::error::OAuthError;
 use crate::app::App;
 use crate::form::Parameters;
@@ -14,24 +15,25 @@ use crate::record::hash::StoredHash;
 pub async fn authenticate(app: &App, headers: &HeaderMap, form: &Parameters) -> Result<Client, OAuthError> {
     let basic = basic_credentials(headers)?;
     let refused = || OAuthError::InvalidClient;
+    // RFC 6749 §2.3: one method per request.
+    let twice = || Err(OAuthError::InvalidRequest("more than one client authentication".to_owned()));
+    if form.get("client_assertion").is_some() || form.get("client_assertion_type").is_some() {
+        let other = basic.is_some() || form.get("client_secret").is_some();
+        return if other { twice() } else { by_assertion(app, form).await };
+    }
     let (id, secret) = match basic {
         Some((id, secret)) => {
-            // RFC 6749 §2.3: one method per request.
-            let twice = form.get("client_secret").is_some() || form.get("client_id").is_some_and(|other| other != id);
-            if twice {
-                return Err(OAuthError::InvalidRequest("more than one client authentication".to_owned()));
+            if form.get("client_secret").is_some() || form.get("client_id").is_some_and(|other| other != id) {
+                return twice();
             }
             (id, Some(secret))
         }
         None => (form.owned("client_id").ok_or_else(refused)?, form.owned("client_secret")),
     };
-    let client = client::load(app.store(), &id).await?.ok_or_else(|| {
-        crate::audit::record("client.refused", &id, "", "unknown client");
-        refused()
-    })?;
+    let client = known(app, &id).await?;
     let right = match (&client.secret, &secret) {
         (Some(expected), Some(given)) => expected.matches(&StoredHash::of_secret(given)),
-        (None, None) => true,
+        (None, None) => client.is_public(),
         (Some(_), None) | (None, Some(_)) => false,
     };
     if right {
@@ -39,6 +41,29 @@ pub async fn authenticate(app: &App, headers: &HeaderMap, form: &Parameters) -> 
     } else {
         crate::audit::record("client.refused", &id, "", "wrong secret");
         Err(refused())
+    }
+}
+
+async fn known(app: &App, id: &str) -> Result<Client, OAuthError> {
+    client::load(app.store(), id).await?.ok_or_else(|| {
+        crate::audit::record("client.refused", id, "", "unknown client");
+        OAuthError::InvalidClient
+    })
+}
+
+async fn by_assertion(app: &App, form: &Parameters) -> Result<Client, OAuthError> {
+    let text = form.get("client_assertion").filter(|_| form.get("client_assertion_type") == Some(TYPE));
+    let text = text.ok_or(OAuthError::InvalidClient)?;
+    // RFC 7521 §4.2: client_id is not needed, and must be the same.
+    let id = claimed_client(text).filter(|id| form.get("client_id").is_none_or(|given| given == id));
+    let client = known(app, &id.ok_or(OAuthError::InvalidClient)?).await?;
+    match client_assertion::verify(app, &client, text).await {
+        Ok(()) => Ok(client),
+        Err(AssertionError::Store(error)) => Err(error.into()),
+        Err(AssertionError::Refused(why)) => {
+            crate::audit::record("client.refused", &client.client_id, "", why);
+            Err(OAuthError::InvalidClient)
+        }
     }
 }
 

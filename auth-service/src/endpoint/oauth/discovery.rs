@@ -13,7 +13,8 @@ use crate::record::client::GrantType;
 pub async fn metadata(State(app): State<Shared>) -> Response {
     let issuer = &app.config.issuer;
     let at = |path: &str| format!("{issuer}{path}");
-    let client_authentication = ["client_secret_basic", "client_secret_post", "none"];
+    let client_authentication = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
+    let assertions = super::client_assertion::algorithms();
     let mut document = json!({
         "issuer": issuer,
         "authorization_endpoint": at("/oauth2/authorize"),
@@ -31,7 +32,10 @@ pub async fn metadata(State(app): State<Shared>) -> Response {
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": client_authentication,
         "revocation_endpoint_auth_methods_supported": client_authentication,
-        "introspection_endpoint_auth_methods_supported": client_authentication[..2],
+        "introspection_endpoint_auth_methods_supported": client_authentication[..3],
+        "token_endpoint_auth_signing_alg_values_supported": assertions,
+        "revocation_endpoint_auth_signing_alg_values_supported": assertions,
+        "introspection_endpoint_auth_signing_alg_values_supported": assertions,
         "dpop_signing_alg_values_supported": dpop::ALGORITHMS,
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": app.ring.offered(),

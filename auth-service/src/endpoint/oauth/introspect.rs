@@ -21,7 +21,7 @@ pub async fn introspect(
     Form(form): Form,
 ) -> Result<Response, OAuthError> {
     let client = authenticate(&app, &headers, &form).await?;
-    if client.secret.is_none() {
+    if client.is_public() {
         // RFC 7662 §2.1: or anybody could scan for tokens.
         return Err(OAuthError::InvalidClient);
     }
