@@ -163,7 +163,7 @@ scope-profile = See your name
 scope-email = See your email address
 scope-roles = See your roles and groups
 scope-groups = See your roles and groups
-scope-offline_access = Stay connected when you are not there
+scope-offline_5faccess = Stay connected when you are not there
 
 ## Devices without a browser
 

@@ -1,7 +1,7 @@
 //! A sentence before it is said in some language, and after.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use askama::filters::{Escaper as _, Html, HtmlSafe};
@@ -39,10 +39,18 @@ impl Sentence {
         Self { id: Cow::Owned(Self::id_of_scope(scope)), arguments: Vec::new(), otherwise: Some(scope.to_owned()) }
     }
 
-    /// Ids of messages have letters, digits, `-` and `_`.
+    /// Ids of messages have letters, digits, `-` and `_`. No two scopes have the same one: people must not consent to another one's words.
     pub(super) fn id_of_scope(scope: &str) -> String {
-        let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
-        format!("scope-{}", scope.chars().map(allowed).collect::<String>())
+        let mut id = "scope-".to_owned();
+        for byte in scope.bytes() {
+            match byte {
+                b'-' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => id.push(byte.into()),
+                _ => {
+                    let _ = write!(id, "_{byte:02x}");
+                }
+            }
+        }
+        id
     }
 
     #[must_use]

@@ -57,7 +57,7 @@ fn what_a_language_lacks_is_said_in_the_one_that_it_comes_from_and_then_in_engli
     let messages = load(&[
         ("de.ftl", "sign-in = Anmelden\ncancel = Abbrechen\n-app = App\nset-up = { -app } einrichten"),
         ("de-CH.ftl", "cancel = Abbräche"),
-        ("en.ftl", "allow = Allow it\nscope-orders-read = Read orders"),
+        ("en.ftl", "allow = Allow it\nscope-orders_3aread = Read orders"),
     ])
     .unwrap();
     let swiss = messages.among("de-CH").unwrap();
@@ -76,7 +76,11 @@ fn what_a_language_lacks_is_said_in_the_one_that_it_comes_from_and_then_in_engli
 #[test]
 fn the_words_of_the_configuration_for_a_scope_are_taken_as_they_are() {
     let messages = load(&[]).unwrap();
-    let said = messages.accepted(None).say(&Sentence::of_scope("orders:read")).to_text();
+    let english = messages.accepted(None);
+    for other in ["orders-read", "orders.read", "orders_read", "orders_3aread"] {
+        assert_eq!(english.say(&Sentence::of_scope(other)).to_text(), other, "another scope has no part in them");
+    }
+    let said = english.say(&Sentence::of_scope("orders:read")).to_text();
     assert_eq!(said, "See {your} \"orders\" <\\>");
 }
 
