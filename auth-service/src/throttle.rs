@@ -27,6 +27,12 @@ pub enum Verdict {
     Wait(u64),
 }
 
+impl Verdict {
+    fn of(within: bool, wait_seconds: u64) -> Self {
+        if within { Self::Go } else { Self::Wait(wait_seconds) }
+    }
+}
+
 /// Counts an attempt before anything is computed for it. `account` is the account's id, or the name as typed where there is none: both
 /// are counted alike, so that the limit does not tell which names exist.
 pub async fn attempt(
@@ -36,16 +42,15 @@ pub async fn attempt(
     from: Source<'_>,
 ) -> Result<Verdict, StoreError> {
     let window = Duration::from_secs(limits.window_seconds);
-    let wait = Verdict::Wait(limits.window_seconds);
     if let Some(known) = from.known {
         let within = store.hit(&own(account, known), window).await? <= limits.per_account_and_address;
-        return Ok(if within { Verdict::Go } else { wait });
+        return Ok(Verdict::of(within, limits.window_seconds));
     }
     let [pair, whole, from] = counters(account, from.address);
     let (pair, whole, from) =
         tokio::try_join!(store.hit(&pair, window), store.hit(&whole, window), store.hit(&from, window))?;
     let within = pair <= limits.per_account_and_address && whole <= limits.per_account && from <= limits.per_address;
-    Ok(if within { Verdict::Go } else { wait })
+    Ok(Verdict::of(within, limits.window_seconds))
 }
 
 /// Counts a try at a second factor. Whoever gets here has the password, so the count is by account and lasts a day: six digits would not
@@ -53,7 +58,7 @@ pub async fn attempt(
 /// password cannot lock the owner out.
 pub async fn code(store: &dyn Store, limits: &Limits, sub: &str, known: Option<&str>) -> Result<Verdict, StoreError> {
     let count = store.hit(&codes(sub, known), DAY).await?;
-    Ok(if count <= limits.codes_per_account { Verdict::Go } else { Verdict::Wait(limits.window_seconds) })
+    Ok(Verdict::of(count <= limits.codes_per_account, limits.window_seconds))
 }
 
 pub async fn forgive_codes(store: &dyn Store, sub: &str, known: Option<&str>) -> Result<(), StoreError> {
@@ -69,7 +74,7 @@ fn codes(sub: &str, known: Option<&str>) -> Key {
 pub async fn visit(store: &dyn Store, limits: &Limits, address: IpAddr) -> Result<Verdict, StoreError> {
     let counter = Key::new("visits", network(address));
     let count = store.hit(&counter, Duration::from_secs(limits.window_seconds)).await?;
-    Ok(if count <= limits.visits_per_address { Verdict::Go } else { Verdict::Wait(limits.window_seconds) })
+    Ok(Verdict::of(count <= limits.visits_per_address, limits.window_seconds))
 }
 
 /// After the right password: what this person mistyped before is forgiven. The address's count stays, or an attacker could clear it by
@@ -87,13 +92,13 @@ pub async fn forgive(store: &dyn Store, account: &str, from: Source<'_>) -> Resu
 pub async fn refused(store: &dyn Store, limits: &Limits, client: &str, address: IpAddr) -> Result<Verdict, StoreError> {
     let counter = Key::new("tries", name(&format!("client\0{client}\0{}", network(address))));
     let count = store.hit(&counter, Duration::from_secs(limits.window_seconds)).await?;
-    Ok(if count < limits.per_client_and_address { Verdict::Go } else { Verdict::Wait(limits.window_seconds) })
+    Ok(Verdict::of(count < limits.per_client_and_address, limits.window_seconds))
 }
 
 /// Counts a client that somebody registers without a token.
 pub async fn registration(store: &dyn Store, per_address: u64, address: IpAddr) -> Result<Verdict, StoreError> {
     let count = store.hit(&Key::new("registrations", network(address)), DAY).await?;
-    Ok(if count <= per_address { Verdict::Go } else { Verdict::Wait(DAY.as_secs()) })
+    Ok(Verdict::of(count <= per_address, DAY.as_secs()))
 }
 
 /// What a browser that is known at an account has tried there.

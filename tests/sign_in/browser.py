@@ -5,12 +5,13 @@ import re
 
 from axe_core_python.selenium import Axe
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
+from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.virtual_authenticator import VirtualAuthenticatorOptions
 from selenium.webdriver.support.ui import WebDriverWait
+from webdriver_pages import is_of_another_page, left
 
 PATIENCE = 30
 
@@ -139,19 +140,3 @@ class Browser:
     def complaints(self):
         """What the browser refused to do, such as what the content security policy forbids."""
         return [entry["message"] for entry in self.driver.get_log("browser") if re.search("Content Security Policy|Refused", entry["message"])]
-
-
-def left(page):
-    """Whether the browser has gone on to another page."""
-    try:
-        page.is_enabled()
-    except WebDriverException as error:
-        if not is_of_another_page(error):
-            raise
-        return True
-    return False
-
-
-def is_of_another_page(error):
-    """The driver says so in more than one way."""
-    return isinstance(error, StaleElementReferenceException) or "does not belong to the document" in str(error)

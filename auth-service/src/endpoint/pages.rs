@@ -47,10 +47,15 @@ impl Frame {
 
     /// In the language that whoever sent the browser here asked for, if there is one.
     pub fn of_flow(app: &App, browser: &Browser, goal: &Goal) -> Self {
-        let asked = match goal {
-            Goal::Authorize(request) => request.ui_locales.as_deref().and_then(|wanted| app.messages.among(wanted)),
-            Goal::Account | Goal::Settings(_) | Goal::Device { .. } => None,
-        };
+        match goal {
+            Goal::Authorize(request) => Self::asked_for(app, browser, request.ui_locales.as_deref()),
+            Goal::Account | Goal::Settings(_) | Goal::Device { .. } => Self::of(app, browser),
+        }
+    }
+
+    /// `wanted`: the application's `ui_locales`.
+    pub fn asked_for(app: &App, browser: &Browser, wanted: Option<&str>) -> Self {
+        let asked = wanted.and_then(|wanted| app.messages.among(wanted));
         Self::in_language(app, asked.unwrap_or_else(|| Arc::clone(browser.language())))
     }
 

@@ -36,6 +36,13 @@ struct Held {
     jwks: Arc<str>,
 }
 
+impl Held {
+    /// By the key at this position.
+    fn sign_by<T: Serialize>(&self, at: Option<usize>, typ: JwtType, claims: &T) -> Result<String, KeyError> {
+        at.and_then(|at| self.signers.get(at)).ok_or(KeyError::NoKey)?.sign(typ, claims)
+    }
+}
+
 /// Where a key is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -188,7 +195,7 @@ impl KeyRing {
         // While a newly configured algorithm's first key is only published, the other one still signs.
         let other = || held.stored.iter().rposition(|key| key.active_from <= now);
         let at = signing(&held.stored, self.alg, now).or_else(other);
-        at.and_then(|at| held.signers.get(at)).ok_or(KeyError::NoKey)?.sign(typ, claims)
+        held.sign_by(at, typ, claims)
     }
 
     /// For a client that wants it signed in this way, if that can be had; like everything else otherwise.
@@ -206,7 +213,7 @@ impl KeyRing {
         self.provide(store, alg).await?;
         let held = self.held.load();
         let at = signing(&held.stored, alg, self.clock.seconds());
-        at.and_then(|at| held.signers.get(at)).ok_or(KeyError::NoKey)?.sign(typ, claims)
+        held.sign_by(at, typ, claims)
     }
 
     async fn make(&self, alg: Algorithm, active_from: u64, now: u64) -> Result<StoredKey, KeyError> {

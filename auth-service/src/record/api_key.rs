@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hash::StoredHash;
 use super::profile::Profile;
-use super::{RecordError, records_of};
+use super::{RecordError, page, records_of};
 use crate::store::{Created, Guard, Key, Store, StoreError, Update, Updated, from_json, to_json};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -111,11 +111,7 @@ pub async fn save(store: &dyn Store, api_key: &ApiKey) -> Result<Updated, StoreE
 
 /// Keys, and how many entries of the index they are.
 pub async fn list(store: &dyn Store, offset: usize, limit: usize) -> Result<(Vec<ApiKey>, usize), StoreError> {
-    let ids = store.index_list(&all(), offset, limit).await?;
-    let held = ids.len();
-    let ids: Vec<TokenId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-    let keys = futures::future::try_join_all(ids.into_iter().map(|id| load(store, id))).await?;
-    Ok((keys.into_iter().flatten().collect(), held))
+    page(store, &all(), offset, limit, |id| load(store, id)).await
 }
 
 pub async fn unlist(store: &dyn Store, id: TokenId) -> Result<(), StoreError> {

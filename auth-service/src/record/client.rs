@@ -235,6 +235,11 @@ pub fn is_scope(text: &str) -> bool {
     !text.is_empty() && text.len() <= 128 && text.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
 }
 
+/// What people know a client by: without a name, or when it is gone, its id.
+pub fn shown_name(client: Option<&Client>, id: &str) -> String {
+    client.map(|client| client.name.as_str()).filter(|name| !name.is_empty()).unwrap_or(id).to_owned()
+}
+
 pub fn key(id: &str) -> Key {
     Key::new("client", id)
 }

@@ -9,12 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::flow::AuthorizationRequest;
 use super::hash::StoredHash;
+use super::id_and_secret;
 use crate::store::{Created, Key, Store, StoreError, Update, Updated, from_json, to_json};
 
 /// RFC 6749 §4.1.2 allows ten minutes; a browser needs seconds.
 pub const CODE_LIFETIME: Duration = Duration::from_secs(60);
-
-const ID_LEN: usize = 22;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Code {
@@ -61,7 +60,7 @@ pub async fn create(
 
 /// The code behind the text, if its secret is right.
 pub async fn find(store: &dyn Store, text: &str) -> Result<Option<Found>, StoreError> {
-    let Some((id, secret)) = split(text) else { return Ok(None) };
+    let Some((id, secret)) = id_and_secret(text) else { return Ok(None) };
     let Some(values) = store.read(&key(id), &["d", "spent"]).await? else { return Ok(None) };
     let mut values = values.into_iter();
     let (Some(json), spent) = (values.next().flatten(), values.next().flatten()) else { return Ok(None) };
@@ -75,16 +74,11 @@ pub async fn find(store: &dyn Store, text: &str) -> Result<Option<Found>, StoreE
 
 /// `false`: somebody was faster, or it has expired.
 pub async fn spend(store: &dyn Store, text: &str, spent: &Spent) -> Result<bool, StoreError> {
-    let Some((id, _)) = split(text) else { return Ok(false) };
+    let Some((id, _)) = id_and_secret(text) else { return Ok(false) };
     let update = Update {
         require: vec![("spent".to_owned(), None)],
         set: vec![("spent".to_owned(), to_json(spent))],
         ..Update::default()
     };
     Ok(store.update(&key(id), update).await? == Updated::Yes)
-}
-
-fn split(text: &str) -> Option<(&str, &str)> {
-    let ours = text.len() == ID_LEN + crate::random::SECRET_LEN && text.bytes().all(|b| b.is_ascii_alphanumeric());
-    ours.then(|| text.split_at(ID_LEN))
 }

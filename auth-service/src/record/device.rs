@@ -7,6 +7,7 @@ use cloakroom_protocol::token::TokenId;
 use serde::{Deserialize, Serialize};
 
 use super::hash::StoredHash;
+use super::page;
 use crate::store::{Created, Key, Store, StoreError, Update, from_json, to_json};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,10 +58,8 @@ pub async fn touch(store: &dyn Store, id: TokenId, now: u64) -> Result<(), Store
 }
 
 pub async fn list(store: &dyn Store, sub: &str) -> Result<Vec<KnownDevice>, StoreError> {
-    let ids = store.index_list(&of_person(sub), 0, usize::MAX).await?;
-    let ids: Vec<TokenId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-    let devices = futures::future::try_join_all(ids.into_iter().map(|id| load(store, id))).await?;
-    Ok(devices.into_iter().flatten().collect())
+    let (devices, _) = page(store, &of_person(sub), 0, usize::MAX, |id| load(store, id)).await?;
+    Ok(devices)
 }
 
 /// One of this person's; `false`: there is none of that id.

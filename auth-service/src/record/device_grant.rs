@@ -8,7 +8,7 @@ use cloakroom_protocol::token::TokenId;
 use serde::{Deserialize, Serialize};
 
 use super::hash::StoredHash;
-use crate::random::SECRET_LEN;
+use super::id_and_secret;
 use crate::store::{Created, Key, Store, StoreError, Update, Updated, from_json, to_json};
 
 /// How long a person has, seconds.
@@ -21,7 +21,6 @@ const SLOWEST: u64 = 60;
 /// An expired request is still told from a made-up one for a while.
 const REMEMBERED: u64 = 600;
 
-const ID_LEN: usize = 22;
 /// Without vowels there are no words, and nothing looks like a digit (RFC 8628 §6.1). 20^8: 34 bits.
 const ALPHABET: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
 const USER_CODE_LEN: usize = 8;
@@ -126,7 +125,7 @@ pub async fn create(
 
 /// The request behind a device code, if its secret is right.
 pub async fn find(store: &dyn Store, device_code: &str) -> Result<Option<Found>, StoreError> {
-    let Some((id, secret)) = split(device_code) else { return Ok(None) };
+    let Some((id, secret)) = id_and_secret(device_code) else { return Ok(None) };
     let found = load(store, id).await?;
     Ok(found.filter(|found| found.request.secret.matches(&StoredHash::of_secret(secret))))
 }
@@ -173,7 +172,7 @@ pub async fn decide(store: &dyn Store, id: &str, code: &UserCode, verdict: &Verd
 
 /// Notes a poll; `false`: too soon after the last one, and the next has to wait longer still.
 pub async fn poll(store: &dyn Store, device_code: &str, found: &Found, now: u64) -> Result<bool, StoreError> {
-    let Some((id, _)) = split(device_code) else { return Ok(false) };
+    let Some((id, _)) = id_and_secret(device_code) else { return Ok(false) };
     let (before, raw) = match &found.polled {
         Some((polled, raw)) => (*polled, Some(raw.clone())),
         None => (Polled { at: 0, interval: INTERVAL }, None),
@@ -191,13 +190,8 @@ pub async fn poll(store: &dyn Store, device_code: &str, found: &Found, now: u64)
 
 /// Redeems an allowed request; of several callers one may.
 pub async fn take(store: &dyn Store, device_code: &str) -> Result<bool, StoreError> {
-    let Some((id, _)) = split(device_code) else { return Ok(false) };
+    let Some((id, _)) = id_and_secret(device_code) else { return Ok(false) };
     Ok(store.take(&key(id)).await?.is_some())
-}
-
-fn split(text: &str) -> Option<(&str, &str)> {
-    let ours = text.len() == ID_LEN + SECRET_LEN && text.bytes().all(|b| b.is_ascii_alphanumeric());
-    ours.then(|| text.split_at(ID_LEN))
 }
 
 #[cfg(test)]

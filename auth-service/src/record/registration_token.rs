@@ -8,10 +8,9 @@ use cloakroom_protocol::token::TokenId;
 use serde::{Deserialize, Serialize};
 
 use super::hash::StoredHash;
-use crate::random::SECRET_LEN;
+use super::{id_and_secret, page};
 use crate::store::{Created, Key, Store, StoreError, Update, Updated, from_json, to_json};
 
-const ID_LEN: usize = 22;
 /// Against others who register with the same token.
 const TRIES: usize = 8;
 
@@ -69,8 +68,7 @@ pub async fn load(store: &dyn Store, id: TokenId) -> Result<Option<RegistrationT
 
 /// What the text of a token stands for, if its secret is right and it can be used.
 pub async fn find(store: &dyn Store, text: &str, now: u64) -> Result<Option<RegistrationToken>, StoreError> {
-    let ours = text.len() == ID_LEN + SECRET_LEN && text.bytes().all(|b| b.is_ascii_alphanumeric());
-    let Some((id, secret)) = ours.then(|| text.split_at(ID_LEN)) else { return Ok(None) };
+    let Some((id, secret)) = id_and_secret(text) else { return Ok(None) };
     let Ok(id) = id.parse() else { return Ok(None) };
     let secret = StoredHash::of_secret(secret);
     let token = load(store, id).await?;
@@ -101,11 +99,7 @@ pub async fn list(
     offset: usize,
     limit: usize,
 ) -> Result<(Vec<RegistrationToken>, usize), StoreError> {
-    let ids = store.index_list(&all(), offset, limit).await?;
-    let held = ids.len();
-    let ids: Vec<TokenId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-    let tokens = futures::future::try_join_all(ids.into_iter().map(|id| load(store, id))).await?;
-    Ok((tokens.into_iter().flatten().collect(), held))
+    page(store, &all(), offset, limit, |id| load(store, id)).await
 }
 
 /// `false`: there was none.
@@ -119,6 +113,7 @@ pub async fn remove(store: &dyn Store, id: TokenId) -> Result<bool, StoreError> 
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::random::SECRET_LEN;
     use crate::store::memory::MemoryStore;
 
     #[tokio::test]

@@ -6,11 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::hash::StoredHash;
-use crate::random::SECRET_LEN;
+use super::id_and_secret;
 use crate::store::{Key, Store, StoreError, Update, from_json, to_json};
-
-/// Of a user's id.
-const ID_LEN: usize = 22;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Reset {
@@ -59,8 +56,7 @@ pub async fn create(
 }
 
 pub fn parse(purpose: Purpose, text: &str) -> Option<Ticket> {
-    let ours = text.len() == ID_LEN + SECRET_LEN && text.bytes().all(|b| b.is_ascii_alphanumeric());
-    let (sub, secret) = ours.then(|| text.split_at(ID_LEN))?;
+    let (sub, secret) = id_and_secret(text)?;
     Some(Ticket { purpose, sub: sub.to_owned(), secret: StoredHash::of_secret(secret) })
 }
 

@@ -3,11 +3,11 @@
 import json
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+from webdriver_pages import left
 
 from .certificates import spki
 
@@ -93,16 +93,3 @@ class Browser:
 
     def screenshot(self, path):
         self.driver.save_screenshot(str(path))
-
-
-def left(page):
-    """Whether the browser has gone on to another page. The driver says so in more than one way."""
-    try:
-        page.is_enabled()
-    except StaleElementReferenceException:
-        return True
-    except WebDriverException as error:
-        if "does not belong to the document" in str(error):
-            return True
-        raise
-    return False

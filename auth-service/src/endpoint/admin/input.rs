@@ -67,7 +67,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for InBody<T> {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub fn is_json(headers: &HeaderMap) -> bool {
     let mut given = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(only), None) = (given.next(), given.next()) else { return false };
     let essence = only.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();

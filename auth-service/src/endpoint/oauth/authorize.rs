@@ -4,7 +4,6 @@
 //! registered (RFC 9700 §4.11).
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -390,17 +389,13 @@ pub fn with_parameters<const N: usize>(uri: &str, parameters: [(&str, Option<&st
 }
 
 /// Who asks, for a page to name.
-pub async fn display_name(app: &App, request: &AuthorizationRequest) -> Result<Arc<str>, PageError> {
+pub async fn display_name(app: &App, request: &AuthorizationRequest) -> Result<String, PageError> {
     if request.for_policy {
         let host = Url::parse(&request.redirect_uri).ok().and_then(|url| url.host_str().map(str::to_owned));
-        return Ok(host.unwrap_or_else(|| request.client_id.clone()).into());
+        return Ok(host.unwrap_or_else(|| request.client_id.clone()));
     }
     let client = client::load(app.store(), &request.client_id).await?;
-    Ok(client
-        .map(|client| client.name)
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| request.client_id.clone())
-        .into())
+    Ok(client::shown_name(client.as_ref(), &request.client_id))
 }
 
 #[cfg(test)]

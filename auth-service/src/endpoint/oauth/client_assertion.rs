@@ -14,8 +14,8 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::jwks::{ASYMMETRIC, KeySet};
 use crate::record::client::Client;
-use crate::record::hash::StoredHash;
-use crate::store::{Created, Key, StoreError, to_json};
+use crate::record::once;
+use crate::store::StoreError;
 
 pub const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -68,13 +68,12 @@ pub async fn verify(app: &App, client: &Client, text: &str) -> Result<(), Assert
     let now = app.now();
     let assertion = read(client, text).map_err(AssertionError::Refused)?;
     judge(&assertion, &client.client_id, &app.config.issuer, now).map_err(AssertionError::Refused)?;
-    let once = StoredHash::of_secret(&format!("{}\0{}", client.client_id, assertion.jti));
-    let key = Key::new("assertion-jti", to_json(&once).trim_matches('"'));
+    let name = format!("{}\0{}", client.client_id, assertion.jti);
     let life = Duration::from_secs(assertion.exp.saturating_sub(now) + LEEWAY);
-    match app.store().create(&key, vec![("seen".to_owned(), "1".to_owned())], Some(life)).await? {
-        Created::Yes => Ok(()),
-        Created::Exists | Created::Dead => Err(AssertionError::Refused("it was used before")),
+    if !once::is_first(app.store(), "assertion-jti", &name, life).await? {
+        return Err(AssertionError::Refused("it was used before"));
     }
+    Ok(())
 }
 
 /// What it says, if one of the client's keys has signed it.

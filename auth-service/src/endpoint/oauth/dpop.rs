@@ -15,8 +15,8 @@ use subtle::ConstantTimeEq;
 
 use super::error::OAuthError;
 use crate::app::App;
-use crate::record::hash::StoredHash;
-use crate::store::{Created, Key, StoreError, to_json};
+use crate::record::once;
+use crate::store::{Key, StoreError};
 
 pub const ALGORITHMS: [&str; 2] = ["ES256", "EdDSA"];
 
@@ -59,13 +59,11 @@ pub async fn proved(app: &App, headers: &HeaderMap, usage: &Use<'_>) -> Result<O
     if app.config.dpop.nonce {
         fresh(app, proof.nonce.as_deref()).await?;
     }
-    let once = StoredHash::of_secret(&format!("{jkt}\0{}", proof.jti));
-    let key = Key::new("dpop-jti", to_json(&once).trim_matches('"'));
-    let seen = vec![("seen".to_owned(), "1".to_owned())];
-    match app.store().create(&key, seen, Some(Duration::from_secs(MAX_AGE + AHEAD))).await? {
-        Created::Yes => Ok(Some(jkt)),
-        Created::Exists | Created::Dead => Err(invalid("the proof was used before")),
+    let (name, life) = (format!("{jkt}\0{}", proof.jti), Duration::from_secs(MAX_AGE + AHEAD));
+    if !once::is_first(app.store(), "dpop-jti", &name, life).await? {
+        return Err(invalid("the proof was used before"));
     }
+    Ok(Some(jkt))
 }
 
 /// RFC 9449 §4.3, steps 2 to 7.

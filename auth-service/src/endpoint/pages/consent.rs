@@ -5,14 +5,13 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
 
 use super::browser::Browser;
 use super::error::PageError;
-use super::flows;
+use super::flows::{self, FlowParameter};
 use super::{Frame, LeadsTo, page, redirect, sign_in};
 use crate::app::{App, Shared};
-use crate::endpoint::oauth::authorize::{Refusal, display_name, proceed, refuse};
+use crate::endpoint::oauth::authorize::{Refusal, proceed, refuse};
 use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
 use crate::record::client::{self, redirect_uri};
@@ -34,13 +33,6 @@ struct ConsentPage {
     csrf: String,
 }
 
-#[derive(Deserialize)]
-pub struct FlowParameter {
-    /// Without one there is no flow: a page says so.
-    #[serde(default)]
-    flow: String,
-}
-
 pub async fn begin(app: &App, browser: Browser, request: AuthorizationRequest) -> Result<Response, PageError> {
     let id = flows::start(app, &browser, Goal::Authorize(Box::new(request)), Stage::Consent).await?;
     Ok(browser.answer(redirect(&format!("/consent?flow={id}"))))
@@ -58,10 +50,9 @@ pub async fn get(
         return sign_in::begin(&app, browser, Goal::Authorize(Box::new(request))).await;
     };
     let client = client::load(app.store(), &request.client_id).await?;
-    let frame = Frame::of_flow(&app, &browser, &Goal::Authorize(Box::new(request.clone())));
     let template = ConsentPage {
-        frame,
-        application: display_name(&app, &request).await?.to_string(),
+        frame: Frame::asked_for(&app, &browser, request.ui_locales.as_deref()),
+        application: client::shown_name(client.as_ref(), &request.client_id),
         username: session.profile.username.unwrap_or_default(),
         permissions: permissions(&request.scope),
         unchecked: client.is_some_and(|client| client.registered.is_some()),

@@ -170,12 +170,11 @@ async fn confirm(
     request: &DeviceRequest,
 ) -> Result<Response, PageError> {
     let client = client::load(app.store(), &request.client_id).await?;
-    let name = client.map(|client| client.name).filter(|name| !name.is_empty());
     let template = ConfirmPage {
         frame: Frame::of(app, &browser),
         csrf: browser.form_token(PURPOSE),
         user_code: request.user_code.to_string(),
-        application: name.unwrap_or_else(|| request.client_id.clone()),
+        application: client::shown_name(client.as_ref(), &request.client_id),
         username: session.profile.username.clone().unwrap_or_default(),
         permissions: consent::permissions(&request.scope),
     };

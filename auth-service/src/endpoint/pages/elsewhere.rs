@@ -5,10 +5,10 @@
 use axum::extract::{Path, Query, RawQuery, State};
 use axum::response::Response;
 use http::HeaderMap;
-use serde::Deserialize;
 
 use super::browser::Browser;
 use super::error::PageError;
+use super::flows::FlowParameter;
 use super::{flows, redirect, second_factor, sign_in};
 use crate::app::{App, Shared};
 use crate::assurance::{Method, Proof};
@@ -27,13 +27,6 @@ use crate::throttle::{self, Verdict};
 
 /// Clocks differ, in seconds.
 const LEEWAY: u64 = 60;
-
-#[derive(Deserialize)]
-pub struct FlowParameter {
-    /// Without one there is no flow: a page says so.
-    #[serde(default)]
-    flow: String,
-}
 
 /// A link of the sign-in page, and of no other: it has to name a flow of this browser's.
 pub async fn go(

@@ -1,6 +1,7 @@
 //! Sign-ins under way, as their pages find them again.
 
 use cloakroom_protocol::token::TokenId;
+use serde::Deserialize;
 
 use super::LeadsTo;
 use super::browser::Browser;
@@ -13,6 +14,13 @@ use crate::messages::say;
 use crate::record::client;
 use crate::record::flow::{self, AuthorizationRequest, Away, Entered, Flow, Goal, Stage};
 use crate::record::reset::{Purpose, Ticket};
+
+/// Which flow an address goes on with. Without one there is none: a page says so.
+#[derive(Deserialize)]
+pub struct FlowParameter {
+    #[serde(default)]
+    pub flow: String,
+}
 
 /// Remembers a flow for this browser; returns its id.
 pub async fn start(app: &App, browser: &Browser, goal: Goal, stage: Stage) -> Result<String, PageError> {
@@ -136,5 +144,5 @@ pub async fn destination<'a>(app: &App, goal: &'a Goal) -> Result<Destination<'a
     };
     let uri = request.redirect_uri.as_str();
     let leads_to = if request.for_policy { LeadsTo::Origin(uri) } else { LeadsTo::Client(uri) };
-    Ok(Destination { application: Some(display_name(app, request).await?.to_string()), leads_to })
+    Ok(Destination { application: Some(display_name(app, request).await?), leads_to })
 }

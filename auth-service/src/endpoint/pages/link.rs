@@ -44,8 +44,22 @@ pub async fn enter(app: &App, browser: Browser, purpose: Purpose, text: &str) ->
     Ok(response)
 }
 
+/// What a link's page is about: the link stays good.
+pub async fn open(app: &App, browser: &Browser, id: &str, purpose: Purpose) -> Result<(Ticket, User), PageError> {
+    let ticket = flows::at_link(app, browser, id, purpose).await?;
+    let user = person(app, reset::check(app.store(), &ticket).await?, &ticket).await?;
+    Ok((ticket, user))
+}
+
+/// Uses a link up; of several who do at once, one gets an answer.
+pub async fn use_up(app: &App, id: &str, ticket: &Ticket) -> Result<User, PageError> {
+    let user = person(app, reset::take(app.store(), ticket).await?, ticket).await?;
+    flows::finish(app, id).await?;
+    Ok(user)
+}
+
 /// Whose link it is, if nothing has happened to the account since it was made.
-pub async fn person(app: &App, epoch: Option<u64>, ticket: &Ticket) -> Result<User, PageError> {
+async fn person(app: &App, epoch: Option<u64>, ticket: &Ticket) -> Result<User, PageError> {
     let epoch = epoch.ok_or_else(over)?;
     let user = user::load(app.store(), &ticket.sub).await?;
     user.filter(|user| !user.details.disabled && user.epoch == epoch).ok_or_else(over)

@@ -15,7 +15,7 @@ use crate::app::{App, Shared};
 use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
 use crate::record::factors;
-use crate::record::reset::{self, Purpose};
+use crate::record::reset::Purpose;
 use crate::record::user::User;
 
 #[derive(Template)]
@@ -37,8 +37,7 @@ pub async fn get(
         return link::enter(&app, browser, Purpose::Passkey, text).await;
     }
     let id = link.flow.ok_or_else(link::over)?;
-    let ticket = flows::at_link(&app, &browser, &id, Purpose::Passkey).await?;
-    let user = link::person(&app, reset::check(app.store(), &ticket).await?, &ticket).await?;
+    let (_, user) = link::open(&app, &browser, &id, Purpose::Passkey).await?;
     show(&app, browser, &id, &user, StatusCode::OK, None).await
 }
 
@@ -65,8 +64,7 @@ pub async fn post(
 ) -> Result<Response, PageError> {
     let (browser, sent) = Browser::form(&app, &headers, address, &body, flows::of_form)?;
     let id = flows::of_form(&sent);
-    let ticket = flows::at_link(&app, &browser, &id, Purpose::Passkey).await?;
-    let user = link::person(&app, reset::check(app.store(), &ticket).await?, &ticket).await?;
+    let (ticket, user) = link::open(&app, &browser, &id, Purpose::Passkey).await?;
     let factors = factors::load(app.store(), &user.id).await?;
     if !passkeys::may_add(&app, &factors) {
         return Err(PageError::BadRequest(say::sorry_too_many_passkeys()));
@@ -81,8 +79,7 @@ pub async fn post(
         }
     };
     // Only now, so that a passkey that does not fit does not cost the link.
-    let user = link::person(&app, reset::take(app.store(), &ticket).await?, &ticket).await?;
-    flows::finish(&app, &id).await?;
+    let user = link::use_up(&app, &id, &ticket).await?;
     factors::add_passkey(app.store(), &user.id, &passkey).await?;
     crate::audit::record("factor.added", browser.address(), &user.id, format_args!("passkey {} by link", passkey.id));
     // It is asked for at once: whoever made it can use it.

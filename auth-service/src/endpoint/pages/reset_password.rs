@@ -16,7 +16,7 @@ use crate::app::{App, Shared};
 use crate::endpoint::internal::revoke::settle;
 use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
-use crate::record::reset::{self, Purpose};
+use crate::record::reset::Purpose;
 use crate::record::user::{self, Change, User};
 use crate::revoke::{self, Extent};
 
@@ -43,8 +43,7 @@ pub async fn get(
         return link::enter(&app, browser, Purpose::Password, text).await;
     }
     let id = link.flow.ok_or_else(link::over)?;
-    let ticket = flows::at_link(&app, &browser, &id, Purpose::Password).await?;
-    let user = link::person(&app, reset::check(app.store(), &ticket).await?, &ticket).await?;
+    let (_, user) = link::open(&app, &browser, &id, Purpose::Password).await?;
     show(&app, browser, &id, user, StatusCode::OK, None)
 }
 
@@ -76,8 +75,7 @@ pub async fn post(
     new_password::are_enabled(&app)?;
     let (browser, form) = Browser::form(&app, &headers, address, &body, flows::of_form)?;
     let id = form.get("flow").unwrap_or_default();
-    let ticket = flows::at_link(&app, &browser, id, Purpose::Password).await?;
-    let user = link::person(&app, reset::check(app.store(), &ticket).await?, &ticket).await?;
+    let (ticket, user) = link::open(&app, &browser, id, Purpose::Password).await?;
     let hash = match new_password::choose(&app, &user, &form).await? {
         Chosen::Good(hash) => hash,
         Chosen::Bad(problem) => {
@@ -85,8 +83,7 @@ pub async fn post(
         }
     };
     // Only now, so that a password that is too weak does not cost the link.
-    let user = link::person(&app, reset::take(app.store(), &ticket).await?, &ticket).await?;
-    flows::finish(&app, id).await?;
+    let user = link::use_up(&app, id, &ticket).await?;
     user::change(app.store(), &user, Change { details: None, password: Some(hash) }).await?;
     crate::audit::record("password.reset", browser.address(), &user.id, "by link");
     settle(&app, &revoke::subject(&app, &user.id, None, Extent::SignedIn).await?).await;

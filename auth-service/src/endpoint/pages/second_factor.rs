@@ -7,12 +7,11 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
 
 use super::authenticator::{self, Confirmed, show_recovery_codes};
 use super::browser::Browser;
 use super::error::PageError;
-use super::flows::{self, Destination};
+use super::flows::{self, Destination, FlowParameter};
 use super::passkeys::{self, Ask};
 use super::{Frame, page, page_with_script, redirect, signed_in, when_to_try_again};
 use crate::app::{App, Shared};
@@ -41,13 +40,6 @@ struct SecondFactorPage {
     trust_days: Option<u64>,
     problem: Option<Sentence>,
     recovery_problem: Option<Sentence>,
-}
-
-#[derive(Deserialize)]
-pub struct FlowParameter {
-    /// Without one there is no flow: a page says so.
-    #[serde(default)]
-    flow: String,
 }
 
 /// After a first factor: signs in, or asks for the second one.

@@ -155,34 +155,16 @@ pub async fn post(
     let goal = flows::at_sign_in(&app, &browser, id).await?;
     let username = form.get("username").unwrap_or_default();
     let password = Zeroizing::new(form.owned("password").unwrap_or_default());
-    let user = match authenticate(&app, username, password, &browser).await? {
-        Attempt::Right(user) => *user,
-        Attempt::Wrong => {
-            let status = StatusCode::UNPROCESSABLE_ENTITY;
-            return show(
-                &app,
-                browser,
-                (id, &goal),
-                username.to_owned(),
-                status,
-                Message::problem(say::wrong_name_or_password()),
-            )
-            .await;
-        }
-        Attempt::TooMany => {
-            let status = StatusCode::TOO_MANY_REQUESTS;
-            return show(
-                &app,
-                browser,
-                (id, &goal),
-                username.to_owned(),
-                status,
-                Message::problem(say::too_many_attempts()),
-            )
-            .await;
-        }
+    let (status, problem) = match authenticate(&app, username, password, &browser).await? {
+        Attempt::Right(user) => return after_password(&app, browser, id, goal, &user).await,
+        Attempt::Wrong => (StatusCode::UNPROCESSABLE_ENTITY, say::wrong_name_or_password()),
+        Attempt::TooMany => (StatusCode::TOO_MANY_REQUESTS, say::too_many_attempts()),
     };
-    flows::finish(&app, id).await?;
+    show(&app, browser, (id, &goal), username.to_owned(), status, Message::problem(problem)).await
+}
+
+async fn after_password(app: &App, browser: Browser, id: &str, goal: Goal, user: &User) -> Result<Response, PageError> {
+    flows::finish(app, id).await?;
     let entered = Entered {
         sub: user.id.clone(),
         epoch: user.epoch,
@@ -191,7 +173,7 @@ pub async fn post(
         demanded: false,
         origin: None,
     };
-    second_factor::after_first(&app, browser, goal, &user, entered).await
+    second_factor::after_first(app, browser, goal, user, entered).await
 }
 
 /// With nothing but a passkey: it says whose it is, and its device has asked for a PIN or a fingerprint.

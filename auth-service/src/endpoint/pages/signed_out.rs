@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
-
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
 
 use super::account::Told;
 use super::browser::{Browser, language};
@@ -28,7 +27,7 @@ struct SignedOutPage {
 }
 
 #[derive(Deserialize)]
-pub struct From {
+pub struct CameFrom {
     #[serde(default)]
     from: Option<String>,
 }
@@ -54,7 +53,7 @@ pub async fn get(
     State(app): State<Shared>,
     headers: HeaderMap,
     Query(told): Query<Told>,
-    Query(From { from }): Query<From>,
+    Query(CameFrom { from }): Query<CameFrom>,
 ) -> Result<Response, PageError> {
     let frame = Frame::in_language(&app, language(&app, &headers));
     let elsewhere = from.and_then(|id| app.providers.get(&id)).filter(|provider| provider.settings.sign_out).cloned();
@@ -63,9 +62,8 @@ pub async fn get(
 
 /// `back`: the client's registered address, offered as a link for those who stay; `wanted`: its `ui_locales`.
 pub fn ask(app: &App, browser: Browser, back: Option<&str>, wanted: Option<&str>) -> Result<Response, PageError> {
-    let asked = wanted.and_then(|wanted| app.messages.among(wanted));
     let template = SignOutPage {
-        frame: Frame::in_language(app, asked.unwrap_or_else(|| Arc::clone(browser.language()))),
+        frame: Frame::asked_for(app, &browser, wanted),
         csrf: browser.form_token("account"),
         back: back.filter(|uri| uri.starts_with("https://") || uri.starts_with("http://")).map(str::to_owned),
     };

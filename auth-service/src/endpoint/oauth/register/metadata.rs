@@ -5,12 +5,13 @@
 
 use axum::extract::rejection::BytesRejection;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use url::{Host, Url};
 
 use super::error::RegistrationError;
+use crate::endpoint::admin::input::is_json;
 use crate::keys::Algorithm;
 use crate::record::client::{Client, GrantType, redirect_uri};
 use crate::record::hash::StoredHash;
@@ -64,10 +65,8 @@ impl Metadata {
             StatusCode::PAYLOAD_TOO_LARGE => RegistrationError::TooLarge,
             _ => RegistrationError::Metadata("the body cannot be read".to_owned()),
         })?;
-        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let essence = content_type.split(';').next().unwrap_or_default().trim();
         // A list would do for a struct, field by field.
-        if !essence.eq_ignore_ascii_case("application/json") || body.trim_ascii_start().first() != Some(&b'{') {
+        if !is_json(headers) || body.trim_ascii_start().first() != Some(&b'{') {
             return refuse("the body is a JSON object, and Content-Type: application/json");
         }
         serde_json::from_slice(&body).map_err(|error| {

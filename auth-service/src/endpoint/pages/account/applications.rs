@@ -47,9 +47,8 @@ pub async fn rows(app: &App, sub: &str) -> Result<Vec<Row>, PageError> {
     let mut rows = Vec::with_capacity(scopes.len());
     for (client_id, (scopes, connected)) in scopes {
         let registered = client::load(app.store(), &client_id).await?;
-        let name = registered.map(|client| client.name).filter(|name| !name.is_empty());
         rows.push(Row {
-            name: name.unwrap_or_else(|| client_id.clone()),
+            name: client::shown_name(registered.as_ref(), &client_id),
             permissions: scopes.iter().map(|scope| Sentence::of_scope(scope)).collect(),
             client_id,
             connected,
