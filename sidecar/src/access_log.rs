@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -18,24 +20,67 @@ pub struct AccessLog {
 const MAX_PENDING: usize = 32 << 10;
 
 pub struct Entry<'e> {
+    /// In the answer, too.
     pub decision_id: &'e str,
     pub method: &'e str,
     /// Canonical where there is one; never with a query.
     pub path: &'e str,
-    pub client: &'e dyn Display,
+    /// As trusted proxies say it.
+    pub client: IpAddr,
     /// Id of the session, grant or key, if there is an identity.
     pub session: Option<&'e str>,
-    pub outcome: Outcome<'e>,
+    /// The rule that it matched, as the policy writes it.
+    pub route: Option<&'e str>,
+    /// What the client was answered; absent where that is not known.
+    pub status: Option<u16>,
+    /// google.rpc.Code, where the answer is in gRPC's words.
+    pub grpc_status: Option<&'e str>,
+    /// From the request's head to the answer's.
+    pub took: Option<Duration>,
+    pub event: Event<'e>,
 }
 
-pub enum Outcome<'e> {
+#[derive(Clone, Copy)]
+pub enum Event<'e> {
+    /// The app answered.
     Passed,
-    /// With the status that the client got.
-    Denied(&'e dyn Display, u16),
+    /// One of the sidecar's own paths did.
+    Answered,
+    SentToSignIn(&'e dyn Display),
+    Denied(&'e dyn Display),
+    /// Admitted, but the app did not answer, or what it asked for could not be done.
+    Failed(&'e dyn Display),
     /// Shadow mode let pass what would have been denied.
     WouldDeny(&'e dyn Display),
     /// The app's answer had the JWT in it.
     Leaked,
+}
+
+impl<'e> Event<'e> {
+    fn level(self) -> Level {
+        if matches!(self, Self::Passed | Self::Answered) { Level::Debug } else { Level::Info }
+    }
+
+    fn message(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Answered => "answered",
+            Self::SentToSignIn(_) => "sent to sign in",
+            Self::Denied(_) => "denied",
+            Self::Failed(_) => "failed",
+            Self::WouldDeny(_) => "would deny",
+            Self::Leaked => "replaced the JWT in a response",
+        }
+    }
+
+    fn reason(self) -> Option<&'e dyn Display> {
+        match self {
+            Self::Passed | Self::Answered | Self::Leaked => None,
+            Self::SentToSignIn(reason) | Self::Denied(reason) | Self::Failed(reason) | Self::WouldDeny(reason) => {
+                Some(reason)
+            }
+        }
+    }
 }
 
 /// Whether requests that pass are logged too.
@@ -49,22 +94,25 @@ impl AccessLog {
     }
 
     pub fn write(&mut self, entry: &Entry<'_>) {
-        let (message, reason, status): (_, Option<&dyn Display>, _) = match &entry.outcome {
-            Outcome::Passed => ("passed", None, None),
-            Outcome::Denied(reason, status) => ("denied", Some(*reason), Some(*status)),
-            Outcome::WouldDeny(reason) => ("would deny", Some(*reason), None),
-            Outcome::Leaked => ("replaced the JWT in a response", None, None),
-        };
+        if enabled(entry.event.level()) {
+            self.add(entry);
+        }
+    }
+
+    fn add(&mut self, entry: &Entry<'_>) {
         let line = Line {
-            client: Text(entry.client),
+            client: Text(&entry.client),
             decision_id: entry.decision_id,
-            level: if matches!(entry.outcome, Outcome::Passed) { "debug" } else { "info" },
-            message,
+            duration_ms: entry.took.map(milliseconds),
+            grpc_status: entry.grpc_status,
+            level: Text(&entry.event.level()),
+            message: entry.event.message(),
             method: entry.method,
             path: entry.path,
-            reason: reason.map(Text),
+            reason: entry.event.reason().map(Text),
+            route: entry.route,
             session_id: entry.session,
-            status,
+            status: entry.status,
             time: Text(&Rfc3339(clock::unix_now())),
         };
         // Strings and numbers, written to memory.
@@ -89,14 +137,28 @@ impl AccessLog {
 struct Line<'e> {
     client: Text<'e>,
     decision_id: &'e str,
-    level: &'e str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_status: Option<&'e str>,
+    level: Text<'e>,
     message: &'e str,
     method: &'e str,
     path: &'e str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Text<'e>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
     time: Text<'e>,
+}
+
+/// With three digits after the point.
+fn milliseconds(took: Duration) -> f64 {
+    f64::from(u32::try_from(took.as_micros()).unwrap_or(u32::MAX)) / 1000.0
 }
 
 struct Text<'e>(&'e dyn Display);
@@ -133,23 +195,49 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_denial_is_one_line_whatever_the_path_holds() {
-        let sink = Sink::default();
-        let mut log = AccessLog::new(Box::new(sink.clone()));
-        let entry = Entry {
+    fn entry<'e>(path: &'e str, event: Event<'e>) -> Entry<'e> {
+        Entry {
             decision_id: "d1",
             method: "GET",
-            path: "/\"\n{",
-            client: &"10.0.0.1",
+            path,
+            client: "10.0.0.1".parse().unwrap(),
             session: Some("id"),
-            outcome: Outcome::Denied(&"a rule denies this", 403),
-        };
-        log.write(&entry);
-        drop(log);
-        let written = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+            route: Some("/admin/**"),
+            status: Some(403),
+            grpc_status: None,
+            took: Some(Duration::from_micros(1_234)),
+            event,
+        }
+    }
+
+    fn written(log: impl FnOnce(&mut AccessLog)) -> String {
+        let sink = Sink::default();
+        log(&mut AccessLog::new(Box::new(sink.clone())));
+        String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_denial_is_one_line_whatever_the_path_holds() {
+        let written = written(|log| log.add(&entry("/\"\n{", Event::Denied(&"a rule denies this"))));
         assert_eq!(written.matches('\n').count(), 1);
         let line: serde_json::Value = serde_json::from_str(&written).unwrap();
-        assert_eq!((&line["reason"], &line["status"]), (&"a rule denies this".into(), &403.into()));
+        for (name, value) in [
+            ("message", "denied".into()),
+            ("level", "info".into()),
+            ("reason", "a rule denies this".into()),
+            ("route", "/admin/**".into()),
+            ("status", serde_json::json!(403)),
+            ("duration_ms", serde_json::json!(1.234)),
+            ("client", "10.0.0.1".into()),
+        ] {
+            assert_eq!(line[name], value, "{written}");
+        }
+        assert!(line.get("grpc_status").is_none(), "{written}");
+    }
+
+    #[test]
+    fn a_line_below_the_level_is_not_written() {
+        // Unit tests run at `error`.
+        assert_eq!(written(|log| log.write(&entry("/", Event::Denied(&"no")))), "");
     }
 }

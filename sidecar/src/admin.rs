@@ -228,7 +228,7 @@ fn set_log_level(request: &AdminRequest, peer: SocketAddr) -> LocalResponse {
 fn text(status: StatusCode, body: &str) -> LocalResponse {
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    LocalResponse { status, headers, body: Bytes::from(body.to_owned()) }
+    LocalResponse { status, title: "", headers, body: Bytes::from(body.to_owned()) }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
+use std::time::Instant;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http2;
@@ -26,8 +27,9 @@ use crate::authority::Exchanged;
 use crate::http1::Connection;
 use crate::http1::buffer::{Buffer, Lent};
 use crate::local_response::LocalResponse;
+use crate::request::ending::turn_away;
 use crate::request::forward::Peer;
-use crate::request::gate::{Gate, Reading, Step, turn_away};
+use crate::request::gate::{Gate, Reading, Step};
 use crate::request::head::Protocol;
 use crate::request::rescue::Failure;
 use crate::worker::Worker;
@@ -210,6 +212,7 @@ async fn route(
     };
     let key = web_socket::key(parts, worker);
     let mut answer: Option<Result<Exchanged, _>> = None;
+    let began = Instant::now();
     loop {
         let gate = Gate { worker, peer: &session.peer, policy: &policy };
         let step = match head::read(parts, &body, &policy, key.as_deref()) {
@@ -220,6 +223,7 @@ async fn route(
                     keep_alive: true,
                     to_head: parts.method == http::Method::HEAD,
                     protocol: Protocol::Http2,
+                    began,
                 };
                 gate.step(&message.head(), reading, answer.take())
             }
@@ -227,8 +231,9 @@ async fn route(
         };
         match step {
             Step::Ask(token, outage) => answer = Some(worker.runtime.authority.exchange(&token, outage).await),
-            Step::Own(head, token, _) => {
-                return local(worker.runtime.authority.own_path(&head, session.app_port, token).await);
+            Step::Own(head, token, reading) => {
+                let response = worker.runtime.authority.own_path(&head, session.app_port, token).await;
+                return local(gate.answer_own(&head, reading, response));
             }
             Step::Refuse(refused) => return local(gate.settle(&refused).await),
             Step::Forward(forwarding) => {

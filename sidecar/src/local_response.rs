@@ -7,6 +7,8 @@ use http::{HeaderMap, StatusCode};
 #[derive(Debug)]
 pub struct LocalResponse {
     pub status: StatusCode,
+    /// What it says, for the log; empty where there is nothing to say.
+    pub title: &'static str,
     pub headers: HeaderMap,
     pub body: Bytes,
 }

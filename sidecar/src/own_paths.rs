@@ -20,7 +20,7 @@ use crate::config::Policy;
 use crate::control::Control;
 use crate::local_response::LocalResponse;
 use crate::log;
-use crate::pages::{escape, json, page, problem};
+use crate::pages::{escape, failure, json, problem};
 use crate::request::head::RequestHead;
 use crate::sign_in::{CALLBACK_PATH, callback::callback};
 
@@ -29,7 +29,7 @@ const SESSION_PATH: &str = "/.cloakroom/session";
 
 pub async fn answer(control: &Control, head: &RequestHead, app_port: u16, token: Option<Presented>) -> LocalResponse {
     let Some(policy) = control.policy() else {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "No policy is in force yet");
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "No policy is in force yet", &head.decision_id);
     };
     let allowed: &[Method] = match head.path.as_str() {
         LOGOUT_PATH => &[Method::GET, Method::HEAD, Method::POST],
@@ -38,7 +38,7 @@ pub async fn answer(control: &Control, head: &RequestHead, app_port: u16, token:
         _ => return not_found(head),
     };
     if !allowed.contains(&head.method) {
-        return not_allowed(allowed);
+        return not_allowed(head, allowed);
     }
     match head.path.as_str() {
         CALLBACK_PATH => callback(control, &policy, head, token.as_ref()).await,
@@ -73,26 +73,27 @@ fn is_page_load(head: &RequestHead) -> bool {
 
 /// That it is the sidecar who answers here, and with which config.
 fn prove(control: &Control, policy: &Policy, head: &RequestHead, app_port: u16) -> LocalResponse {
+    let refuse = |status, title| problem(status, title, &head.decision_id);
     let query = head.query.as_deref().unwrap_or_default();
     let mut nonces =
         form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "nonce").map(|(_, value)| value);
     let (Some(nonce), None) = (nonces.next(), nonces.next()) else {
-        return problem(StatusCode::BAD_REQUEST, "One nonce is needed");
+        return refuse(StatusCode::BAD_REQUEST, "One nonce is needed");
     };
     if nonce.len() != 22 || !nonce.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        return problem(StatusCode::BAD_REQUEST, "A nonce has 22 letters and digits");
+        return refuse(StatusCode::BAD_REQUEST, "A nonce has 22 letters and digits");
     }
     match proof_key(control.proof_key_file()) {
         Ok(key) => {
             let proof = Proof::new(&key, &nonce, control.pod_uid(), app_port, &policy.revision);
             serde_json::to_value(proof).map_or_else(
-                |_| problem(StatusCode::INTERNAL_SERVER_ERROR, "No proof"),
+                |_| refuse(StatusCode::INTERNAL_SERVER_ERROR, "No proof"),
                 |proof| json(StatusCode::OK, &proof),
             )
         }
         Err(error) => {
             log::error("proof key", &[("error", &error)]);
-            problem(StatusCode::SERVICE_UNAVAILABLE, "There is no key to prove anything with")
+            refuse(StatusCode::SERVICE_UNAVAILABLE, "There is no key to prove anything with")
         }
     }
 }
@@ -131,13 +132,14 @@ fn scopes(policy: &Policy) -> BTreeSet<&str> {
 fn not_found(head: &RequestHead) -> LocalResponse {
     if is_page_load(head) {
         let html = format!("<p>There is no page <code>{}</code>.</p>", escape(&head.path));
-        return page(StatusCode::NOT_FOUND, "Not found", &html);
+        return failure(StatusCode::NOT_FOUND, "Not found", &html, &head.decision_id);
     }
-    problem(StatusCode::NOT_FOUND, "Not found")
+    problem(StatusCode::NOT_FOUND, "Not found", &head.decision_id)
 }
 
-fn not_allowed(allowed: &[Method]) -> LocalResponse {
-    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "This method is not allowed here");
+fn not_allowed(head: &RequestHead, allowed: &[Method]) -> LocalResponse {
+    let title = "This method is not allowed here";
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, title, &head.decision_id);
     let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
     if let Ok(allowed) = HeaderValue::from_str(&allowed.join(", ")) {
         response.headers.insert(ALLOW, allowed);

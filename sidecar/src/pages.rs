@@ -15,13 +15,13 @@ const STYLE: &str = "body{font:1.05rem/1.5 system-ui,sans-serif;max-width:36rem;
     @media(prefers-color-scheme:dark){body{color:#e6e6ea;background:#16161a}a{color:#9ab8ff}}";
 
 /// `html` is ours; whatever else goes into it has been through [`escape`].
-pub fn page(status: StatusCode, title: &str, html: &str) -> LocalResponse {
-    let title = escape(title);
+pub fn page(status: StatusCode, title: &'static str, html: &str) -> LocalResponse {
+    let heading = escape(title);
     let body = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{title}</title><style>{STYLE}</style></head><body><main><h1>{title}</h1>{html}</main></body></html>"
+         <title>{heading}</title><style>{STYLE}</style></head><body><main><h1>{heading}</h1>{html}</main></body></html>"
     );
-    let mut response = respond(status, "text/html; charset=utf-8", body);
+    let mut response = respond(status, title, "text/html; charset=utf-8", body);
     let style = STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!("default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; frame-ancestors 'none'");
     if let Ok(policy) = HeaderValue::from_str(&policy) {
@@ -31,22 +31,33 @@ pub fn page(status: StatusCode, title: &str, html: &str) -> LocalResponse {
     response
 }
 
+/// A page that tells of a failure, and what to ask about.
+pub fn failure(status: StatusCode, title: &'static str, html: &str, decision_id: &str) -> LocalResponse {
+    let html = format!(
+        "{html}<p>If this should not be so, ask whoever runs this site about decision <code>{}</code>.</p>",
+        escape(decision_id)
+    );
+    page(status, title, &html)
+}
+
 pub fn json(status: StatusCode, value: &serde_json::Value) -> LocalResponse {
-    respond(status, "application/json", value.to_string())
+    respond(status, "", "application/json", value.to_string())
 }
 
 /// RFC 9457
-pub fn problem(status: StatusCode, title: &str) -> LocalResponse {
-    let value = serde_json::json!({"type": "about:blank", "title": title, "status": status.as_u16()});
-    respond(status, "application/problem+json", value.to_string())
+pub fn problem(status: StatusCode, title: &'static str, decision_id: &str) -> LocalResponse {
+    let value = serde_json::json!({
+        "type": "about:blank", "title": title, "status": status.as_u16(), "decision_id": decision_id,
+    });
+    respond(status, title, "application/problem+json", value.to_string())
 }
 
-fn respond(status: StatusCode, content_type: &'static str, body: String) -> LocalResponse {
+fn respond(status: StatusCode, title: &'static str, content_type: &'static str, body: String) -> LocalResponse {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    LocalResponse { status, headers, body: Bytes::from(body) }
+    LocalResponse { status, title, headers, body: Bytes::from(body) }
 }
 
 /// For text and for attributes in double quotes.

@@ -3,6 +3,7 @@
 pub mod cleanse;
 pub mod credential;
 pub mod decide;
+pub mod ending;
 pub mod forward;
 pub mod gate;
 pub mod hand_back;

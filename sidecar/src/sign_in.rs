@@ -20,7 +20,7 @@ use crate::config::Policy;
 use crate::control::Control;
 use crate::local_response::LocalResponse;
 use crate::log;
-use crate::pages::{escape, page};
+use crate::pages::{escape, failure};
 use crate::request::head::RequestHead;
 use cookies::{FlowCookies, LOOP_AFTER};
 
@@ -33,14 +33,14 @@ const MAX_RETURN_TO: usize = 4096;
 pub async fn start(control: &Control, head: &RequestHead, step_up: StepUp) -> Result<LocalResponse, Unavailable> {
     let policy = control.policy().ok_or(Unavailable)?;
     if policy.session_cookie().is_none() {
-        return Ok(no_cookie_source());
+        return Ok(no_cookie_source(head));
     }
     if !policy.origins.contains(&head.origin) {
-        return Ok(unknown_origin(&head.origin));
+        return Ok(unknown_origin(head));
     }
     let cookies = FlowCookies::of(&head.headers);
     if cookies.returns >= LOOP_AFTER {
-        return Ok(going_in_circles());
+        return Ok(going_in_circles(head));
     }
     let flow = control.with_rng(Flow::new);
     let request = flow.push(&policy, head, step_up);
@@ -64,7 +64,7 @@ pub fn redirect(location: &str) -> Option<LocalResponse> {
     let mut headers = HeaderMap::with_capacity(6);
     headers.insert(LOCATION, HeaderValue::from_str(location).ok()?);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Some(LocalResponse { status: StatusCode::SEE_OTHER, headers, body: bytes::Bytes::new() })
+    Some(LocalResponse { status: StatusCode::SEE_OTHER, title: "", headers, body: bytes::Bytes::new() })
 }
 
 /// Whether a browser takes this for a path on the very same origin, whatever it does to it first (WHATWG URL §4.4: `\` is `/`, tabs and
@@ -116,27 +116,29 @@ fn return_to(head: &RequestHead) -> String {
     if is_local_path(&whole) { whole } else { "/".to_owned() }
 }
 
-fn unknown_origin(origin: &str) -> LocalResponse {
-    log::warn("sign-in at an origin that the policy does not name", &[("origin", &origin)]);
+fn unknown_origin(head: &RequestHead) -> LocalResponse {
+    let RequestHead { origin, decision_id, .. } = head;
+    log::warn("sign-in at an origin that the policy does not name", &[("origin", origin), ("decision", decision_id)]);
     let html = format!(
         "<p>People cannot sign in at <code>{origin}</code>: the policy that protects this app does not name that address.</p>\
          <p>Whoever runs this site can add it to <code>spec.origins</code> of the AuthPolicy. If it is named there, a proxy in front may \
          be hiding it: then its network belongs into <code>spec.trustedProxies</code>.</p>",
         origin = escape(origin)
     );
-    page(StatusCode::MISDIRECTED_REQUEST, "Unknown address", &html)
+    failure(StatusCode::MISDIRECTED_REQUEST, "Unknown address", &html, decision_id)
 }
 
-fn no_cookie_source() -> LocalResponse {
+fn no_cookie_source(head: &RequestHead) -> LocalResponse {
     let html = "<p>This app is for programs: the policy that protects it takes no cookie, so there is no signing in with a browser.</p>";
-    page(StatusCode::UNAUTHORIZED, "No sign-in here", html)
+    failure(StatusCode::UNAUTHORIZED, "No sign-in here", html, &head.decision_id)
 }
 
-fn going_in_circles() -> LocalResponse {
+fn going_in_circles(head: &RequestHead) -> LocalResponse {
     let html = "<p>You signed in several times within a minute, and still this app did not find you signed in.</p>\
          <p>Your browser may be refusing this site's cookies, its clock may be wrong, or what the app asks for cannot be reached by \
          signing in.</p><p><a href=\"/\">Try again</a></p>";
-    let mut response = page(StatusCode::FORBIDDEN, "Signing in goes round in circles", html);
+    let title = "Signing in goes round in circles";
+    let mut response = failure(StatusCode::FORBIDDEN, title, html, &head.decision_id);
     FlowCookies::forget_returns(&mut response.headers);
     response
 }

@@ -7,6 +7,7 @@ mod command_line;
 mod demo_client;
 mod everything;
 mod examples;
+mod log;
 mod outage;
 mod policy_changes;
 mod refusals;

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 use tokio::io::AsyncWrite as _;
 
@@ -19,8 +20,9 @@ use super::{Connection, local, request_head, too_large};
 use crate::config::Policy;
 use crate::local_response::LocalResponse;
 use crate::request::Answer;
+use crate::request::ending::turn_away;
 use crate::request::forward::Framing;
-use crate::request::gate::{Forwarding, Gate, Reading, Step, turn_away};
+use crate::request::gate::{Forwarding, Gate, Reading, Step};
 use crate::request::head::Protocol;
 use crate::request::rescue::Failure;
 use crate::upgrade;
@@ -57,8 +59,9 @@ impl<'e> Exchange<'e> {
         }
         let authority = Arc::clone(&self.connection.worker.runtime.authority);
         let mut answer = None;
+        let began = Instant::now();
         loop {
-            match self.step(&policy, answer.take()) {
+            match self.step(&policy, began, answer.take()) {
                 Step::Forward(mut forwarding) => {
                     let ending = self.forward(&forwarding).await;
                     self.connection.worker.buffers.give_back_text(std::mem::take(&mut forwarding.head));
@@ -67,6 +70,7 @@ impl<'e> Exchange<'e> {
                 Step::Ask(token, outage) => answer = Some(authority.exchange(&token, outage).await),
                 Step::Own(head, token, reading) => {
                     let response = authority.own_path(&head, self.connection.app_port, token).await;
+                    let response = self.connection.gate(&policy).answer_own(&head, reading, response);
                     return self.answer(&response, reading).await;
                 }
                 Step::Refuse(refused) => {
@@ -82,7 +86,7 @@ impl<'e> Exchange<'e> {
     }
 
     /// Everything that needs no waiting, from bytes to the head for the app.
-    fn step(&mut self, policy: &Arc<Policy>, answer: Option<Answer>) -> Step {
+    fn step(&mut self, policy: &Arc<Policy>, began: Instant, answer: Option<Answer>) -> Step {
         let gate = self.connection.gate(policy);
         let mut store = request_head::field_store();
         let message = match request_head::parse(self.input.filled(), &mut store) {
@@ -101,6 +105,7 @@ impl<'e> Exchange<'e> {
             keep_alive: message.keep_alive,
             to_head: message.head.method == "HEAD",
             protocol: message.head.protocol,
+            began,
         };
         gate.step(&message.head, reading, answer)
     }

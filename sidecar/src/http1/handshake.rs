@@ -14,7 +14,7 @@ use super::{Alpn, Connection, local};
 use crate::client_stream::ClientStream;
 use crate::log;
 use crate::metrics::Handshake;
-use crate::request::gate::turn_away;
+use crate::request::ending::turn_away;
 use crate::tls::pair::ALPN_HTTP2;
 use crate::worker::Worker;
 

@@ -13,7 +13,7 @@ use super::io::{Limits, fill, fill_now, write_all, write_both};
 use super::local::write_status;
 use super::reply_head::{self, InvalidReply, MAX_INTERIM, MAX_REPLY_HEAD, ReplyFraming};
 use super::request_head::field_store;
-use crate::request::forward::{Peer, write_field, write_length, write_text};
+use crate::request::forward::{DECISION, Peer, write_field, write_length, write_text};
 use crate::request::gate::Forwarding;
 use crate::request::hand_back::{self, Wishes};
 use crate::request::head::Protocol;
@@ -189,6 +189,9 @@ impl Relay<'_> {
             if leaks > 0 {
                 forwarding.report_leak(self.limits.worker, self.peer);
             }
+            if !interim && let Some(id) = forwarding.decision_id() {
+                write_field(DECISION, id.as_bytes(), out);
+            }
             if message.status == 101 {
                 write_switch(message.fields, out);
             } else if !interim {
@@ -214,13 +217,13 @@ impl Relay<'_> {
         let (framing, length, status) = (message.framing, message.length, message.status);
         let (app_stays, event_stream) = (message.keep_alive, message.event_stream);
         self.reply.consume(length);
-        if status == 101 {
-            return Ok(Some(Digested::Switching));
-        }
         if interim {
             return Ok(Some(Digested::Interim));
         }
-        forwarding.answered();
+        forwarding.answered(self.limits.worker, self.peer, status);
+        if status == 101 {
+            return Ok(Some(Digested::Switching));
+        }
         Ok(Some(Digested::Final(Plan { framing, chunks, close, app_stays }, event_stream)))
     }
 
@@ -365,10 +368,11 @@ impl Relay<'_> {
             let leaks = hand_back::each_field(&fields, guard.as_ref(), sources, |name, value| {
                 write_field(name.as_bytes(), value, out);
             });
-            out.extend_from_slice(b"\r\n");
             if leaks > 0 {
                 self.forwarding.report_leak(self.limits.worker, self.peer);
+                write_field(DECISION, self.forwarding.decision_id().unwrap_or_default().as_bytes(), out);
             }
+            out.extend_from_slice(b"\r\n");
         }
         self.reply.consume(consumed);
         Ok(())

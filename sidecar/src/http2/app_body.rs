@@ -16,6 +16,7 @@ use super::body::CutShort;
 use crate::http1::buffer::Buffer;
 use crate::http1::chunked::{ChunkedDecoder, Piece, trailer_fields};
 use crate::http1::reply_head::ReplyFraming;
+use crate::request::ending::DECISION_HEADER;
 use crate::request::gate::Forwarding;
 use crate::request::hand_back;
 use crate::worker::deadlines::Deadline;
@@ -276,8 +277,16 @@ pub fn header_map(fields: &[httparse::Header<'_>], forwarding: &Forwarding, sess
     });
     if leaks > 0 {
         forwarding.report_leak(&session.worker, &session.peer);
+        tell_decision(&mut headers, forwarding);
     }
     headers
+}
+
+/// So that whoever asks about this answer can say which.
+pub fn tell_decision(headers: &mut HeaderMap, forwarding: &Forwarding) {
+    if let Some(Ok(id)) = forwarding.decision_id().map(HeaderValue::from_str) {
+        headers.insert(DECISION_HEADER, id);
+    }
 }
 
 pub fn append(headers: &mut HeaderMap, name: &str, value: &[u8]) {

@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
-use super::app_body::{Timed, append, header_map};
+use super::app_body::{Timed, append, header_map, tell_decision};
 use super::body::{CutShort, ReplyBody};
 use super::{LocalExecutor, Response, Session};
 use crate::http1::request_body::may_trail;
@@ -49,12 +49,13 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     if let Some(wishes) = hand_back::wishes(&given)? {
         forwarding.grant(&session.worker, wishes).await?;
     }
-    let headers = header_map(&given, forwarding, session);
+    let mut headers = header_map(&given, forwarding, session);
+    tell_decision(&mut headers, forwarding);
     let signed_out = forwarding.identity.as_ref().is_some_and(|identity| identity.life.is_over());
     if !signed_out {
         timed.bind(forwarding, true);
     }
-    forwarding.answered();
+    forwarding.answered(&session.worker, &session.peer, parts.status.as_u16());
     let body = CallBody { body, timed, forwarding: Rc::clone(forwarding), session: Rc::clone(session), over: false };
     let mut response = http::Response::new(ReplyBody::call(body));
     *response.status_mut() = parts.status;

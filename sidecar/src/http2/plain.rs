@@ -10,7 +10,7 @@ use tokio::io::AsyncRead;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::oneshot;
 
-use super::app_body::{AppBody, AppEnd, Timed, append, header_map};
+use super::app_body::{AppBody, AppEnd, Timed, append, header_map, tell_decision};
 use super::body::ReplyBody;
 use super::{Response, Session};
 use crate::http1::buffer::Buffer;
@@ -262,7 +262,8 @@ fn digest(
         .map_err(|_| UpstreamError::from(InvalidReply::Syntax(httparse::Error::Status)))?;
     let (framing, app_stays, event_stream) = (message.framing, message.keep_alive, message.event_stream);
     read.consume(length);
-    forwarding.answered();
+    tell_decision(&mut headers, forwarding);
+    forwarding.answered(&session.worker, &session.peer, status.as_u16());
     Ok(Some(Digested::Final(Answer { status, headers, framing, app_stays, event_stream, signed_out })))
 }
 

@@ -11,7 +11,7 @@ use crate::authority::Unavailable;
 use crate::config::Policy;
 use crate::control::Control;
 use crate::local_response::LocalResponse;
-use crate::pages::{json, page, problem};
+use crate::pages::{failure, json, page, problem};
 use crate::request::head::RequestHead;
 use crate::sign_in::{cookies, redirect};
 
@@ -24,18 +24,19 @@ pub async fn answer(
     if head.method != Method::POST {
         return ask();
     }
+    let refuse = |status, title| problem(status, title, &head.decision_id);
     if !is_same_origin(head, policy) {
-        return problem(StatusCode::FORBIDDEN, "Only a page of this site can sign you out");
+        return refuse(StatusCode::FORBIDDEN, "Only a page of this site can sign you out");
     }
     let Some(scope) = scope(head.query.as_deref().unwrap_or_default()) else {
-        return problem(StatusCode::BAD_REQUEST, "scope is session or everywhere");
+        return refuse(StatusCode::BAD_REQUEST, "scope is session or everywhere");
     };
     // Two tokens are none, but whoever is told to be signed out must be.
     if token.is_none() && policy.session_cookie().is_some_and(|name| cookies::has_token(name, &head.headers)) {
-        return problem(StatusCode::BAD_REQUEST, "More than one token");
+        return refuse(StatusCode::BAD_REQUEST, "More than one token");
     }
     if let Some(Presented::Foreign(_)) = token {
-        return problem(StatusCode::CONFLICT, "This token is another issuer's, and only that issuer can end it");
+        return refuse(StatusCode::CONFLICT, "This token is another issuer's, and only that issuer can end it");
     }
     if let Some(Presented::Ours(token)) = token
         && let Err(Unavailable) = control.client().sign_out(token, scope).await
@@ -82,9 +83,9 @@ fn still_signed_in(head: &RequestHead) -> LocalResponse {
     let title = "You are still signed in";
     let mut response = if is_page_load(head) {
         let html = "<p>The service that ends sessions does not answer. Please try again in a moment.</p>";
-        page(StatusCode::SERVICE_UNAVAILABLE, title, html)
+        failure(StatusCode::SERVICE_UNAVAILABLE, title, html, &head.decision_id)
     } else {
-        problem(StatusCode::SERVICE_UNAVAILABLE, title)
+        problem(StatusCode::SERVICE_UNAVAILABLE, title, &head.decision_id)
     };
     response.headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
     response

@@ -21,14 +21,15 @@ pub async fn answer(
     token: Option<&Presented>,
 ) -> LocalResponse {
     if !is_same_origin(head, policy) {
-        return problem(StatusCode::FORBIDDEN, "Only a page of this site may ask");
+        return problem(StatusCode::FORBIDDEN, "Only a page of this site may ask", &head.decision_id);
     }
     let Some(token) = token else { return json(StatusCode::OK, &json!({"active": false})) };
     match control.client().exchange(token, policy.outage).await {
         Ok(Exchanged::Active(identity)) => json(StatusCode::OK, &describe(&identity)),
         Ok(Exchanged::Inactive) => json(StatusCode::OK, &json!({"active": false})),
         Err(_) => {
-            let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "The auth service does not answer");
+            let title = "The auth service does not answer";
+            let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, title, &head.decision_id);
             response.headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
             response
         }

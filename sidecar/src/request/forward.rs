@@ -56,6 +56,9 @@ impl Peer {
     }
 }
 
+/// Towards app and client alike.
+pub const DECISION: &[u8] = b"Cloakroom-Decision";
+
 /// How the request's body is delimited towards the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -64,8 +67,15 @@ pub enum Framing {
     Chunked,
 }
 
-/// An HTTP/1.1 head.
-pub fn write_head(admitted: &Admitted<'_>, framing: Framing, peer: &Peer, policy: &Policy, out: &mut Vec<u8>) {
+/// An HTTP/1.1 head. The app is told the id of the decision where something is logged under it.
+pub fn write_head(
+    admitted: &Admitted<'_>,
+    framing: Framing,
+    peer: &Peer,
+    policy: &Policy,
+    decision_id: Option<&str>,
+    out: &mut Vec<u8>,
+) {
     let head = &admitted.cleansed.head;
     for part in [head.method, " ", admitted.cleansed.path.forwarded()] {
         out.extend_from_slice(part.as_bytes());
@@ -84,6 +94,9 @@ pub fn write_head(admitted: &Admitted<'_>, framing: Framing, peer: &Peer, policy
         Framing::None => {}
         Framing::Length(length) => write_length(length, out),
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+    if let Some(id) = decision_id {
+        write_field(DECISION, id.as_bytes(), out);
     }
     write_fields(admitted, peer, policy, out);
     out.extend_from_slice(b"\r\n");
@@ -189,7 +202,7 @@ fn write_forwarding(cleansed: &Cleansed<'_>, peer: &Peer, out: &mut Vec<u8>) {
     }
 }
 
-fn forwarding_fields<'c, 'h>(cleansed: &'c Cleansed<'h>) -> impl Iterator<Item = &'c Field<'h>> {
+fn forwarding_fields<'c, 'h>(cleansed: &'c Cleansed<'h>) -> impl DoubleEndedIterator<Item = &'c Field<'h>> {
     let fields = cleansed.head.fields.iter().enumerate();
     fields.filter(|(index, _)| cleansed.forwarding.contains(*index)).map(|(_, field)| field)
 }
@@ -252,17 +265,27 @@ fn only<'h>(cleansed: &Cleansed<'h>, name: &str) -> Option<&'h str> {
 
 /// The nearest address that is no trusted proxy.
 pub fn client(cleansed: &Cleansed<'_>, peer: &Peer, policy: &Policy) -> IpAddr {
-    if !cleansed.from_trusted_proxy {
-        return peer.address;
-    }
+    let fields = forwarding_fields(cleansed).filter(|field| field.name.eq_ignore_ascii_case("x-forwarded-for"));
+    nearest(fields.rev().flat_map(|field| field.value.rsplit(|b| *b == b',')), peer, policy)
+}
+
+/// The same, from a head that [`write_head`] wrote: who asks rarely need not have it worked out for every request.
+pub fn client_in(head: &[u8], peer: &Peer, policy: &Policy) -> IpAddr {
+    const NAME: &[u8] = b"\r\nX-Forwarded-For: ";
+    let value = memchr::memmem::find(head, NAME).and_then(|at| head[at + NAME.len()..].split(|b| *b == b'\r').next());
+    nearest(value.unwrap_or_default().rsplit(|b| *b == b','), peer, policy)
+}
+
+/// Each hop is what the one before it says, and only trusted proxies are believed.
+fn nearest<'h>(hops: impl Iterator<Item = &'h [u8]>, peer: &Peer, policy: &Policy) -> IpAddr {
     let mut client = peer.address;
-    for hop in only(cleansed, "x-forwarded-for").unwrap_or_default().rsplit(',').map(str::trim) {
+    for hop in hops {
         if !policy.trusted_proxies.iter().any(|net| net.contains(&client)) {
             break;
         }
-        match hop.parse() {
-            Ok(address) => client = address,
-            Err(_) => break,
+        match std::str::from_utf8(hop).ok().and_then(|hop| hop.trim().parse::<IpAddr>().ok()) {
+            Some(address) => client = address.to_canonical(),
+            None => break,
         }
     }
     client
@@ -298,7 +321,7 @@ mod tests {
         let cleansed = cleanse(&message.head, &policy.reserved, peer.address, &policy.trusted_proxies).ok()?;
         let mut out = Vec::new();
         let admitted = Admitted { cleansed, identity: identity.map(Arc::new) };
-        write_head(&admitted, message.framing, &peer, &policy, &mut out);
+        write_head(&admitted, message.framing, &peer, &policy, None, &mut out);
         Some(out)
     }
 
@@ -307,6 +330,42 @@ mod tests {
         let peer = Peer::new("2001:db8::1".parse().unwrap());
         assert_eq!(&*peer.forwarded_for, "for=\"[2001:db8::1]\"");
         assert_eq!(&*Peer::new("::ffff:192.0.2.1".parse().unwrap()).text, "192.0.2.1");
+    }
+
+    #[test]
+    fn the_client_is_the_nearest_that_no_trusted_proxy_is() {
+        let with_proxies = |proxies: &str| {
+            let mut config = config("http://127.0.0.1:9443");
+            config["trusted_proxies"] = serde_json::from_str(proxies).unwrap();
+            Policy::parse(config.to_string().as_bytes()).unwrap()
+        };
+        let peer = Peer::new("192.0.2.1".parse().unwrap());
+        let told = |policy: &Policy, headers: &str| {
+            let text = format!("GET / HTTP/1.1\r\nHost: a.example\r\n{headers}\r\n");
+            let mut store = field_store();
+            let message = parse(text.as_bytes(), &mut store).unwrap().unwrap();
+            let cleansed = cleanse(&message.head, &policy.reserved, peer.address, &policy.trusted_proxies).unwrap();
+            let told = client(&cleansed, &peer, policy);
+            let mut out = Vec::new();
+            let admitted = Admitted { cleansed, identity: None };
+            write_head(&admitted, message.framing, &peer, policy, None, &mut out);
+            assert_eq!(client_in(&out, &peer, policy), told, "{}", String::from_utf8_lossy(&out));
+            told.to_string()
+        };
+        let trusting = with_proxies(r#"["192.0.2.0/24", "10.0.0.0/8"]"#);
+        for (headers, wanted) in [
+            ("", "192.0.2.1"),
+            ("X-Forwarded-For: 9.9.9.9\r\n", "9.9.9.9"),
+            ("X-Forwarded-For: 6.6.6.6, 9.9.9.9, 10.1.2.3\r\n", "9.9.9.9"),
+            ("X-Forwarded-For: 6.6.6.6\r\nx-forwarded-for: 9.9.9.9 ,10.1.2.3\r\n", "9.9.9.9"),
+            ("X-Forwarded-For: ::ffff:9.9.9.9\r\n", "9.9.9.9"),
+            ("X-Forwarded-For: 2001:db8::1\r\n", "2001:db8::1"),
+            ("X-Forwarded-For: 9.9.9.9, unknown, 10.1.2.3\r\n", "10.1.2.3"),
+            ("X-Forwarded-For: junk\r\n", "192.0.2.1"),
+        ] {
+            assert_eq!(told(&trusting, headers), wanted, "{headers:?}");
+        }
+        assert_eq!(told(&with_proxies("[]"), "X-Forwarded-For: 9.9.9.9\r\n"), "192.0.2.1", "anybody can say that");
     }
 
     fn name() -> impl Strategy<Value = String> {

@@ -45,7 +45,7 @@ pub struct Manner {
     pub unauthenticated: Option<Unauthenticated>,
 }
 
-pub const DECISION_HEADER: HeaderName = HeaderName::from_static("cloakroom-decision");
+pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Whether, and to reach what, the caller is sent to sign in instead of being told no.
 pub fn sign_in(failure: &Failure, manner: Manner) -> Option<StepUp> {
@@ -66,16 +66,14 @@ pub fn sign_in(failure: &Failure, manner: Manner) -> Option<StepUp> {
     }
 }
 
+/// The decision id's header is not among its own: every answer gets that, in [`super::ending`].
 pub fn respond(failure: &Failure, manner: Manner, origin: &str, decision_id: &str) -> LocalResponse {
     let face = face(failure);
     if manner.grpc {
-        return grpc(&face, decision_id);
+        return grpc(&face);
     }
     let mut headers = HeaderMap::with_capacity(6);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(id) = HeaderValue::from_str(decision_id) {
-        headers.insert(DECISION_HEADER, id);
-    }
     if let Some(challenge) = face.challenge(origin) {
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
@@ -91,15 +89,17 @@ pub fn respond(failure: &Failure, manner: Manner, origin: &str, decision_id: &st
         ("application/problem+json", problem(&face, decision_id))
     };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    LocalResponse { status: face.status, headers, body: Bytes::from(body) }
-}
-
-pub fn status(failure: &Failure) -> u16 {
-    face(failure).status.as_u16()
+    LocalResponse { status: face.status, title: face.title, headers, body: Bytes::from(body) }
 }
 
 pub fn outcome(failure: &Failure) -> Outcome {
-    match face(failure).status {
+    outcome_of(face(failure).status)
+}
+
+/// What an answer of ours is counted as.
+pub fn outcome_of(status: StatusCode) -> Outcome {
+    match status {
+        StatusCode::SEE_OTHER => Outcome::SentToSignIn,
         StatusCode::UNAUTHORIZED => Outcome::Unauthenticated,
         StatusCode::FORBIDDEN => Outcome::Forbidden,
         StatusCode::SERVICE_UNAVAILABLE => Outcome::Unavailable,
@@ -252,15 +252,12 @@ fn page(face: &Face, decision_id: &str) -> String {
 }
 
 /// Trailers-only: a response that is its own end (gRPC over HTTP/2, "Responses").
-fn grpc(face: &Face, decision_id: &str) -> LocalResponse {
+fn grpc(face: &Face) -> LocalResponse {
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from(u16::from(face.grpc)));
+    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(face.grpc)));
     headers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static(face.title));
-    if let Ok(id) = HeaderValue::from_str(decision_id) {
-        headers.insert(DECISION_HEADER, id);
-    }
-    LocalResponse { status: StatusCode::OK, headers, body: Bytes::new() }
+    LocalResponse { status: StatusCode::OK, title: face.title, headers, body: Bytes::new() }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::config::Policy;
 use crate::control::Control;
 use crate::local_response::LocalResponse;
 use crate::log;
-use crate::pages::{escape, page};
+use crate::pages::{self, escape};
 use crate::request::head::RequestHead;
 
 /// What the auth service sent the browser back with (RFC 6749 §4.1.2, RFC 9207 §2).
@@ -70,7 +70,7 @@ pub async fn callback(
                 return home;
             }
             control.metrics().sign_ins_failed.inc();
-            explain(&error, &state)
+            explain(&error, &state, &head.decision_id)
         }
     }
 }
@@ -145,12 +145,13 @@ fn parse(query: &str) -> Option<Returned> {
     Some(returned)
 }
 
-fn explain(error: &CallbackError, state: &str) -> LocalResponse {
+fn explain(error: &CallbackError, state: &str, decision_id: &str) -> LocalResponse {
     let again = "<p><a href=\"/\">Start again</a></p>";
     let (status, title, html) = match error {
         CallbackError::Unavailable(_) => {
             let html = "<p>The service that signs people in does not answer. Reload this page in a moment; nothing is lost.</p>";
-            let mut response = page(StatusCode::SERVICE_UNAVAILABLE, "Sign-in does not answer", html);
+            let title = "Sign-in does not answer";
+            let mut response = pages::failure(StatusCode::SERVICE_UNAVAILABLE, title, html, decision_id);
             response.headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
             return response;
         }
@@ -178,7 +179,7 @@ fn explain(error: &CallbackError, state: &str) -> LocalResponse {
             (StatusCode::BAD_REQUEST, "Not signed in", html)
         }
     };
-    let mut response = page(status, title, &html);
+    let mut response = pages::failure(status, title, &html, decision_id);
     // A cookie that some other site's link named stays: only this flow's own answer ends it.
     if cookies::is_state(state)
         && !matches!(error, CallbackError::Issuer | CallbackError::Malformed | CallbackError::NoFlow)

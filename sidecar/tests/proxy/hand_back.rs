@@ -73,6 +73,10 @@ fn the_jwt_does_not_leave_in_any_header_or_trailer() {
     assert_eq!(reply.all("location"), [format!("/next?token={}", token())]);
     assert_eq!(reply.all("x-fine"), ["eyJhbGciOiJFUzI1NiJ9"]);
     assert!(sidecar.metrics.jwt_leaks.get() > 0);
+    // Under which the log has it.
+    let ids = reply.all("cloakroom-decision");
+    assert_eq!((ids.len(), ids[0].len()), (1, 12), "{}", reply.head);
+    assert!(reply.text().contains(&format!("\r\nCloakroom-Decision: {}\r\n", ids[0])), "{}", reply.text());
 }
 
 #[test]

@@ -259,14 +259,15 @@ impl Authority for FakeAuthority {
             let location =
                 format!("https://auth.example.com/?to={}&acr={}", head.path, step_up.acr.unwrap_or_default());
             headers.insert("location", location.parse().unwrap());
-            Ok(LocalResponse { status: StatusCode::SEE_OTHER, headers, body: Bytes::new() })
+            Ok(LocalResponse { status: StatusCode::SEE_OTHER, title: "", headers, body: Bytes::new() })
         })
     }
 
     fn own_path<'a>(&'a self, head: &'a RequestHead, _: u16, _: Option<Presented>) -> Answer<'a, LocalResponse> {
         Box::pin(async move {
             self.own.lock().unwrap().push(head.path.clone());
-            LocalResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from_static(b"own") }
+            let (title, headers) = ("", HeaderMap::new());
+            LocalResponse { status: StatusCode::OK, title, headers, body: Bytes::from_static(b"own") }
         })
     }
 }

@@ -60,6 +60,7 @@ async fn opened(sidecar: &Sidecar) -> TokioIo<Upgraded> {
     let headers = response.headers();
     assert_eq!(headers["sec-websocket-protocol"], "chat");
     assert_eq!(headers["x-leak"].as_bytes(), token().as_bytes());
+    assert_eq!(headers["cloakroom-decision"].len(), 12);
     for name in ["sec-websocket-accept", "upgrade", "connection"] {
         assert!(!headers.contains_key(name), "{name}");
     }

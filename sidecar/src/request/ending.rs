@@ -1,0 +1,200 @@
+//! A request's end: here each is counted, timed and logged, with what the client was really answered, and nowhere else. What is said of one
+//! request, in the log, to the client and to the app, is said under one decision id.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use http::{HeaderName, HeaderValue};
+
+use super::forward::{self, Peer};
+use super::gate::{Forwarding, Gate, Reading, Refused};
+use super::head::RequestHead;
+use super::rescue::{self, Failure, Manner};
+use crate::access_log::{self, Entry, Event};
+use crate::identity::Identity;
+use crate::local_response::LocalResponse;
+use crate::metrics::{Outcome, Route};
+use crate::worker::Worker;
+
+pub const DECISION_HEADER: HeaderName = HeaderName::from_static("cloakroom-decision");
+
+/// What there is to say of a request, whoever answers it.
+struct About<'r> {
+    decision_id: &'r str,
+    method: &'r str,
+    path: &'r str,
+    client: IpAddr,
+    identity: Option<&'r Identity>,
+    route: Option<&'r Route>,
+    /// Absent where its head never was whole.
+    began: Option<Instant>,
+}
+
+impl Gate<'_> {
+    /// What became of a request, in all and by the rule that it matched.
+    pub(super) fn count(self, outcome: Outcome, route: Option<&Route>) {
+        count(self.worker, outcome, route);
+    }
+
+    /// The answer for a refused request: the way to sign in, or the reason why not.
+    pub async fn settle(self, refused: &Refused) -> LocalResponse {
+        let mut outage = None;
+        let mut response = None;
+        if let Some((head, step_up)) = &refused.sign_in {
+            match self.worker.runtime.authority.start_sign_in(head, step_up.clone()).await {
+                Ok(answer) => response = Some(answer),
+                Err(unavailable) => outage = Some(Failure::from(unavailable)),
+            }
+        }
+        let failure = outage.as_ref().unwrap_or(&refused.failure);
+        let outcome = match &response {
+            Some(response) => rescue::outcome_of(response.status),
+            None => rescue::outcome(failure),
+        };
+        let response = response.unwrap_or_else(|| {
+            rescue::respond(failure, refused.manner, &refused.origin, &refused.decision_id)
+        });
+        let about = About {
+            decision_id: &refused.decision_id,
+            method: &refused.method,
+            path: &refused.path,
+            client: refused.client,
+            identity: refused.identity.as_deref(),
+            route: refused.route.and_then(|index| Some(&**self.policy.routes.get(index)?)),
+            began: refused.reading.map(|reading| reading.began),
+        };
+        if !refused.is_answered() {
+            self.count(outcome, None);
+            write(self.worker, &about, Event::Denied(failure), None, None, None);
+            return response;
+        }
+        let event = if outcome == Outcome::SentToSignIn { Event::SentToSignIn(failure) } else { Event::Denied(failure) };
+        end(self.worker, &about, outcome, event, response)
+    }
+
+    /// The answer of one of our own paths.
+    pub fn answer_own(self, head: &RequestHead, reading: Reading, response: LocalResponse) -> LocalResponse {
+        let about = About {
+            decision_id: &head.decision_id,
+            method: head.method.as_str(),
+            path: &head.path,
+            client: head.client,
+            identity: None,
+            route: None,
+            began: Some(reading.began),
+        };
+        let title = response.title;
+        let failed = response.status.is_client_error() || response.status.is_server_error();
+        let event = if failed { Event::Denied(&title) } else { Event::Answered };
+        end(self.worker, &about, Outcome::OwnPath, event, response)
+    }
+
+    /// The answer for a request that failed after it was admitted.
+    pub fn fail(self, forwarding: &Forwarding, failure: &Failure) -> LocalResponse {
+        let about = forwarding.about(self.worker, self.peer);
+        let response = rescue::respond(failure, forwarding.manner, "", about.decision_id);
+        if let Some(shadowed) = &forwarding.shadowed {
+            write(self.worker, &about, Event::WouldDeny(&**shadowed), Some(response.status.as_u16()), None, None);
+        }
+        end(self.worker, &about, rescue::outcome(failure), Event::Failed(failure), response)
+    }
+}
+
+/// The answer to what never became a request, or came before any policy.
+pub fn turn_away(worker: &Worker, peer: &Peer, failure: &Failure) -> LocalResponse {
+    let decision_id = &worker.new_decision();
+    let (client, identity, route, began) = (peer.address, None, None, None);
+    let about = About { decision_id, method: "", path: "", client, identity, route, began };
+    let response = rescue::respond(failure, Manner::default(), "", decision_id);
+    end(worker, &about, rescue::outcome(failure), Event::Denied(failure), response)
+}
+
+impl Forwarding {
+    /// The app's head goes on to the client.
+    pub fn answered(&self, worker: &Worker, peer: &Peer, status: u16) {
+        let took = self.reading.began.elapsed();
+        if let Some(route) = self.policy.routes.get(self.route) {
+            route.seconds.observe(took);
+        }
+        if let Some(shadowed) = &self.shadowed {
+            let event = Event::WouldDeny(&**shadowed);
+            write(worker, &self.about(worker, peer), event, Some(status), None, Some(took));
+        } else if access_log::logs_everything() {
+            write(worker, &self.about(worker, peer), Event::Passed, Some(status), None, Some(took));
+        }
+    }
+
+    pub fn report_leak(&self, worker: &Worker, peer: &Peer) {
+        worker.runtime.metrics.jwt_leaks.inc();
+        write(worker, &self.about(worker, peer), Event::Leaked, None, None, None);
+    }
+
+    /// Under which something was logged of this request: then client and app are told, too.
+    pub fn decision_id(&self) -> Option<&str> {
+        self.decision.get().map(String::as_str)
+    }
+
+    fn about<'f>(&'f self, worker: &Worker, peer: &Peer) -> About<'f> {
+        let mut line = self.head.split(|b| *b == b' ').map(|part| std::str::from_utf8(part).unwrap_or_default());
+        let (method, target) = (line.next().unwrap_or_default(), line.next().unwrap_or_default());
+        About {
+            decision_id: self.decision.get_or_init(|| worker.new_decision()),
+            method,
+            path: target.split('?').next().unwrap_or_default(),
+            client: forward::client_in(&self.head, peer, &self.policy),
+            identity: self.identity.as_deref(),
+            route: self.policy.routes.get(self.route).map(|route| &**route),
+            began: Some(self.reading.began),
+        }
+    }
+}
+
+/// The end of what is answered here.
+fn end(
+    worker: &Worker,
+    about: &About<'_>,
+    outcome: Outcome,
+    event: Event<'_>,
+    mut response: LocalResponse,
+) -> LocalResponse {
+    count(worker, outcome, about.route);
+    let took = about.began.map(|began| began.elapsed());
+    if let (Some(route), Some(took)) = (about.route, took) {
+        route.seconds.observe(took);
+    }
+    let grpc_status = response.headers.get(rescue::GRPC_STATUS).and_then(|status| status.to_str().ok());
+    write(worker, about, event, Some(response.status.as_u16()), grpc_status, took);
+    if let Ok(id) = HeaderValue::from_str(about.decision_id) {
+        response.headers.insert(DECISION_HEADER, id);
+    }
+    response
+}
+
+fn count(worker: &Worker, outcome: Outcome, route: Option<&Route>) {
+    worker.runtime.metrics.requests.of(outcome).inc();
+    if let Some(route) = route {
+        route.requests.of(outcome).inc();
+    }
+}
+
+fn write(
+    worker: &Worker,
+    about: &About<'_>,
+    event: Event<'_>,
+    status: Option<u16>,
+    grpc_status: Option<&str>,
+    took: Option<Duration>,
+) {
+    worker.log.borrow_mut().write(&Entry {
+        decision_id: about.decision_id,
+        method: about.method,
+        path: about.path,
+        client: about.client,
+        session: about.identity.map(|identity| identity.id.as_str()),
+        route: about.route.map(|route| route.label.as_str()),
+        status,
+        grpc_status,
+        took,
+        event,
+    });
+}
