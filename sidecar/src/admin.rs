@@ -107,18 +107,19 @@ impl Drop for Guest {
 impl Admin {
     /// One request a connection: whoever comes here comes every few seconds.
     async fn talk(&self, mut stream: TcpStream, peer: SocketAddr) {
-        let response = match timeout(READ_TIMEOUT, http::read(&mut stream)).await {
-            Ok(Ok(request)) => self.answer(&request, peer).await,
-            Ok(Err(status)) => text(status, "not understood\n"),
+        let (response, to_head) = match timeout(READ_TIMEOUT, http::read(&mut stream)).await {
+            Ok(Ok(request)) => (self.answer(&request, peer).await, request.method == "HEAD"),
+            Ok(Err(status)) => (text(status, "not understood\n"), false),
             Err(_) => return,
         };
         // It went away: there is nobody to tell.
-        let _ = timeout(READ_TIMEOUT, http::write(&mut stream, &response)).await;
+        let _ = timeout(READ_TIMEOUT, http::write(&mut stream, &response, to_head)).await;
     }
 
     async fn answer(&self, request: &AdminRequest, peer: SocketAddr) -> LocalResponse {
         match (request.method.as_str(), request.path.as_str()) {
             ("PUT", "/log-level") => set_log_level(request, peer),
+            ("GET" | "HEAD", "/log-level") => text(StatusCode::OK, &format!("{}\n", log::level())),
             ("PUT", "/leave") => self.leave(peer),
             ("GET" | "HEAD", "/healthz") => text(StatusCode::OK, "ok\n"),
             ("GET" | "HEAD", "/ready") => self.ready(),

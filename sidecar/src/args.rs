@@ -17,6 +17,7 @@ Usage: cloakroom-sidecar                                   serve, as the environ
        cloakroom-sidecar intercept --redirect <app>:<listen> [--redirect …]
                                                            send inbound connections to the sidecar's ports
        cloakroom-sidecar leave                             tell the sidecar of this pod that the pod is on its way out
+       cloakroom-sidecar log-level [error|warn|info|debug] tell, or change, what the sidecar of this pod logs
        cloakroom-sidecar --version | --help
 ";
 
@@ -38,6 +39,8 @@ pub enum Command {
     Intercept(Vec<Port>),
     /// The sidecar's admin port, on this pod's loopback.
     Leave(Vec<SocketAddr>),
+    /// The same, and what to change it to.
+    LogLevel(Vec<SocketAddr>, Option<Level>),
     Version,
     Help,
 }
@@ -55,7 +58,9 @@ pub enum InvalidArguments {
     #[error("{name}={value:?} is not understood")]
     Environment { name: &'static str, value: String },
     #[error("{LOG_ENV}: {0}")]
-    Level(#[from] UnknownLevel),
+    Level(UnknownLevel),
+    #[error("log-level: {0}")]
+    LogLevel(UnknownLevel),
     #[error("{} names no address of this pod", injected::POD_IPS_ENV)]
     NoAddress,
 }
@@ -70,6 +75,10 @@ pub fn parse(
         None => serve(environment, ipv6)?,
         Some("intercept") => return Ok(Command::Intercept(redirects(arguments)?)),
         Some("leave") => Command::Leave(admin_on_loopback(environment, ipv6)?),
+        Some("log-level") => {
+            let level = arguments.next().map(|level| level.parse().map_err(InvalidArguments::LogLevel)).transpose()?;
+            Command::LogLevel(admin_on_loopback(environment, ipv6)?, level)
+        }
         Some("--version" | "-V") => Command::Version,
         Some("--help" | "-h") => Command::Help,
         Some(other) => return Err(InvalidArguments::Argument(other.to_owned())),
@@ -146,7 +155,7 @@ fn serve(environment: &dyn Fn(&str) -> Option<String>, ipv6: bool) -> Result<Com
     if tls.is_some() {
         probes.iter_mut().for_each(in_plain_http);
     }
-    let level = environment(LOG_ENV).map_or(Ok(Level::Info), |level| level.parse())?;
+    let level = environment(LOG_ENV).map_or(Ok(Level::Info), |level| level.parse().map_err(InvalidArguments::Level))?;
     let options = Options {
         config: ConfigSource::File(path(CONFIG_ENV, injected::CONFIG_FILE)),
         listens,
@@ -247,6 +256,15 @@ mod tests {
     }
 
     #[test]
+    fn the_log_level_is_asked_for_on_loopback() {
+        let environment = [("CLOAKROOM_ADMIN_LISTEN", "10.0.0.1:15021")];
+        for (arguments, wanted) in [(&["log-level"][..], None), (&["log-level", "debug"], Some(Level::Debug))] {
+            let Ok(Command::LogLevel(admin, level)) = parsed(arguments, &environment) else { panic!("not understood") };
+            assert_eq!((admin[0].to_string().as_str(), level), ("127.0.0.1:15021", wanted));
+        }
+    }
+
+    #[test]
     fn what_is_not_understood_is_an_error() {
         for arguments in [
             &["serve"][..],
@@ -254,6 +272,8 @@ mod tests {
             &["intercept", "80:1"],
             &["intercept", "--redirect"],
             &["intercept", "--redirect", "x"],
+            &["log-level", "loud"],
+            &["log-level", "info", "x"],
         ] {
             assert!(parsed(arguments, &[]).is_err(), "{arguments:?}");
         }

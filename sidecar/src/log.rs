@@ -47,6 +47,11 @@ pub fn enabled(level: Level) -> bool {
     level as u8 <= LEVEL.load(Ordering::Relaxed)
 }
 
+pub fn level() -> Level {
+    let levels = [Level::Error, Level::Warn, Level::Info];
+    levels.into_iter().find(|level| *level as u8 == LEVEL.load(Ordering::Relaxed)).unwrap_or(Level::Debug)
+}
+
 fn write(level: Level, message: &str, fields: Fields<'_>) {
     if enabled(level) {
         // One write, so that lines of several threads do not mix. Nobody is left to tell if stderr is gone.

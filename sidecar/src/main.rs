@@ -1,8 +1,8 @@
 use std::process::ExitCode;
 
 use cloakroom_sidecar::args::{self, Command, USAGE};
+use cloakroom_sidecar::from_inside;
 use cloakroom_sidecar::intercept::intercept;
-use cloakroom_sidecar::leave::leave;
 use cloakroom_sidecar::start::{GRACE, Options, Sidecar, StartError};
 use cloakroom_sidecar::{limits, log};
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +21,11 @@ fn main() -> ExitCode {
         }
         Ok(Command::Intercept(ports)) => intercept(&ports).map_err(|error| error.to_string()),
         Ok(Command::Leave(admin)) => {
-            leave(&admin).map_err(|error| format!("the sidecar was not told to leave: {error}"))
+            from_inside::leave(&admin).map_err(|error| format!("the sidecar was not told to leave: {error}"))
+        }
+        Ok(Command::LogLevel(admin, level)) => {
+            let answer = from_inside::log_level(&admin, level);
+            answer.map_err(|error| format!("the sidecar's log level: {error}")).and_then(|level| print(&level))
         }
         Ok(Command::Version) => print(concat!("cloakroom-sidecar ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Help) => print(USAGE),

@@ -42,7 +42,8 @@ pub async fn read(stream: &mut TcpStream) -> Result<AdminRequest, StatusCode> {
     }
 }
 
-pub async fn write(stream: &mut TcpStream, response: &LocalResponse) -> std::io::Result<()> {
+/// The head, and the body unless the request was HEAD.
+pub async fn write(stream: &mut TcpStream, response: &LocalResponse, to_head: bool) -> std::io::Result<()> {
     let mut head =
         format!("HTTP/1.1 {}\r\nconnection: close\r\ncontent-length: {}\r\n", response.status, response.body.len());
     for (name, value) in &response.headers {
@@ -50,7 +51,9 @@ pub async fn write(stream: &mut TcpStream, response: &LocalResponse) -> std::io:
     }
     head.push_str("\r\n");
     let mut whole = head.into_bytes();
-    whole.extend_from_slice(&response.body);
+    if !to_head {
+        whole.extend_from_slice(&response.body);
+    }
     stream.write_all(&whole).await?;
     stream.shutdown().await
 }

@@ -135,6 +135,12 @@ async fn metrics_and_the_page_show_what_is_going_on() {
     f.refused.store(Some(Arc::new("<script>".into())));
     let (status, page) = f.get("/").await;
     assert!(status == 200 && page.contains("shop/web") && page.contains("&lt;script&gt;"), "{page}");
+    for row in ["Mode</th><td>Enforce", "Log level</th><td>error", "Last heartbeat late by</th><td>0.000 s"] {
+        assert!(f.get("/").await.1.contains(row), "{row}");
+    }
+    let to_head = f.raw(b"HEAD / HTTP/1.1\r\n\r\n").await;
+    let (head, body) = to_head.split_once("\r\n\r\n").unwrap();
+    assert!(body.is_empty() && head.starts_with("HTTP/1.1 200") && !head.contains("content-length: 0\r"), "{to_head}");
 }
 
 #[tokio::test]
@@ -178,7 +184,7 @@ async fn a_pod_is_told_to_leave_from_inside_and_only_once() {
     }
     assert_eq!(*f.phase.borrow(), Phase::Serving);
     let address = f.address;
-    let tell = move || crate::leave::leave(&[address]);
+    let tell = move || crate::from_inside::leave(&[address]);
     tokio::task::spawn_blocking(tell).await.unwrap().unwrap();
     assert_eq!(*f.phase.borrow(), Phase::Leaving);
     assert_eq!(f.get("/ready").await.0, 503, "it takes no part in its Services any more");
@@ -193,6 +199,14 @@ async fn the_log_level_is_set_from_inside() {
     let put = |body: &str| format!("PUT /log-level HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     assert!(f.raw(put("error").as_bytes()).await.starts_with("HTTP/1.1 200"));
     assert!(f.raw(put("loud").as_bytes()).await.starts_with("HTTP/1.1 400"));
+    assert_eq!(f.get("/log-level").await, (200, "error\n".to_owned()));
+    let address = f.address;
+    let ask = move || {
+        let told = crate::from_inside::log_level(&[address], Some(log::Level::Error))?;
+        Ok::<_, std::io::Error>((told, crate::from_inside::log_level(&[address], None)?))
+    };
+    let told = tokio::task::spawn_blocking(ask).await.unwrap().unwrap();
+    assert_eq!(told, ("error\n".to_owned(), "error\n".to_owned()));
     let request = AdminRequest { method: "PUT".into(), path: "/log-level".into(), host: None, body: "debug".into() };
     for outside in ["10.0.0.1:1", "[::ffff:10.0.0.1]:1", "[fd00::1]:1"] {
         assert_eq!(set_log_level(&request, outside.parse().unwrap()).status, StatusCode::FORBIDDEN, "{outside}");
