@@ -121,7 +121,7 @@ pub struct Route {
     /// What the rule matches, as the policy says it; never anything of a request.
     pub label: String,
     pub requests: ByLabel<Outcome, { Outcome::ALL.len() }>,
-    /// From the request's head to its response's head.
+    /// From the request's head to the answer's, whoever gives it.
     pub seconds: Histogram,
 }
 
@@ -169,7 +169,7 @@ pub fn render_routes(routes: &[Arc<Route>], out: &mut String) {
         }
     }
     let name = "cloakroom_request_seconds";
-    head(out, name, "From a request's head to its response's head, by the rule that it matched.", "histogram");
+    head(out, name, "From a request's head to its answer's, by the rule that it matched.", "histogram");
     for route in routes.iter().filter(|route| !route.seconds.is_empty()) {
         route.seconds.write_samples(out, name, &format!("route=\"{}\"", escaped(&route.label)));
     }
@@ -330,21 +330,25 @@ impl<L: Label, const N: usize> ByLabel<L, N> {
     }
 }
 
-/// Upper bounds in microseconds: from a cached answer on a quiet machine to a time-out.
-const BOUNDS: [u64; 12] = [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 1_000_000, 5_000_000];
+/// Upper bounds: powers of two, from an eighth of a millisecond to beyond every time-out. They are those of a native histogram of schema 0,
+/// so that what was recorded of one goes on as the other.
+const BOUNDS: usize = 20;
+/// Of the first bound.
+const UNITS_PER_SECOND: u64 = 1 << 13;
+/// In seconds.
+const FIRST_BOUND: f64 = 1.0 / 8192.0;
 
 #[derive(Default)]
 pub struct Histogram {
-    counts: [AtomicU64; BOUNDS.len() + 1],
+    counts: [AtomicU64; BOUNDS + 1],
     sum_micros: AtomicU64,
 }
 
 impl Histogram {
     pub fn observe(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS.len());
-        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
-        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.counts[bucket(nanos)].fetch_add(1, Ordering::Relaxed);
+        self.sum_micros.fetch_add(nanos / 1000, Ordering::Relaxed);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -360,14 +364,23 @@ impl Histogram {
     fn write_samples(&self, out: &mut String, name: &str, label: &str) {
         let (all, before) = if label.is_empty() { (String::new(), "") } else { (format!("{{{label}}}"), ",") };
         let mut total = 0;
+        let mut bound = FIRST_BOUND;
         for (at, count) in self.counts.iter().enumerate() {
             total += count.load(Ordering::Relaxed);
-            let bound = BOUNDS.get(at).map_or_else(|| "+Inf".to_owned(), |micros| seconds(*micros));
-            let _ = writeln!(out, "{name}_bucket{{{label}{before}le=\"{bound}\"}} {total}");
+            let le = if at < BOUNDS { bound.to_string() } else { "+Inf".to_owned() };
+            let _ = writeln!(out, "{name}_bucket{{{label}{before}le=\"{le}\"}} {total}");
+            bound *= 2.0;
         }
         let _ = writeln!(out, "{name}_sum{all} {}", seconds(self.sum_micros.load(Ordering::Relaxed)));
         let _ = writeln!(out, "{name}_count{all} {total}");
     }
+}
+
+/// The first bound that is not less.
+fn bucket(nanos: u64) -> usize {
+    let units = nanos.saturating_mul(UNITS_PER_SECOND).div_ceil(1_000_000_000);
+    let power = u64::BITS - units.saturating_sub(1).leading_zeros();
+    BOUNDS.min(power as usize)
 }
 
 fn seconds(micros: u64) -> String {
@@ -435,8 +448,8 @@ mod tests {
         let mut text = String::new();
         render_routes(&routes, &mut text);
         for line in [
-            "cloakroom_request_seconds_bucket{route=\"/a\\\"b\",le=\"0.0025\"} 0\n",
-            "cloakroom_request_seconds_bucket{route=\"/a\\\"b\",le=\"0.005\"} 1\n",
+            "cloakroom_request_seconds_bucket{route=\"/a\\\"b\",le=\"0.001953125\"} 0\n",
+            "cloakroom_request_seconds_bucket{route=\"/a\\\"b\",le=\"0.00390625\"} 1\n",
             "cloakroom_request_seconds_bucket{route=\"/a\\\"b\",le=\"+Inf\"} 1\n",
             "cloakroom_request_seconds_sum{route=\"/a\\\"b\"} 0.003\n",
             "cloakroom_request_seconds_count{route=\"/a\\\"b\"} 1\n",
@@ -458,16 +471,29 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_ends_with_its_bound() {
+        // Two to the minus thirteenth of a second is 122,070.3125 ns.
+        for (nanos, wanted) in [(0, 0), (1, 0), (122_070, 0), (122_071, 1), (244_140, 1), (244_141, 2)] {
+            assert_eq!(bucket(nanos), wanted, "{nanos}");
+        }
+        for (seconds, at) in [(1, 13), (2, 14), (64, 19), (65, BOUNDS), (u64::MAX / 1_000_000_000, BOUNDS)] {
+            assert_eq!(bucket(seconds * 1_000_000_000), at, "{seconds}");
+        }
+        assert_eq!(bucket(u64::MAX), BOUNDS);
+    }
+
+    #[test]
     fn histogram_buckets_are_cumulative() {
         let histogram = Histogram::default();
         histogram.observe(Duration::from_micros(100));
-        histogram.observe(Duration::from_micros(101));
+        histogram.observe(Duration::from_micros(200));
         histogram.observe(Duration::from_secs(60));
+        histogram.observe(Duration::from_secs(70));
         let mut text = String::new();
         histogram.write(&mut text, "x", "y");
-        assert!(text.contains("x_bucket{le=\"0.0001\"} 1\n"), "{text}");
-        assert!(text.contains("x_bucket{le=\"0.00025\"} 2\n"));
-        assert!(text.contains("x_bucket{le=\"5\"} 2\n"));
-        assert!(text.contains("x_bucket{le=\"+Inf\"} 3\nx_sum 60.000201\nx_count 3\n"));
+        assert!(text.contains("x_bucket{le=\"0.0001220703125\"} 1\n"), "{text}");
+        assert!(text.contains("x_bucket{le=\"0.000244140625\"} 2\n"));
+        assert!(text.contains("x_bucket{le=\"0.5\"} 2\n") && text.contains("x_bucket{le=\"64\"} 3\n"));
+        assert!(text.contains("x_bucket{le=\"+Inf\"} 4\nx_sum 130.0003\nx_count 4\n"), "{text}");
     }
 }
