@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::clock::{self, Rfc3339};
 use crate::log::{Level, enabled};
+use crate::metrics::Cut;
 
 /// Lines are written together, a few times a second: a flood of denials must not become a flood of writes.
 pub struct AccessLog {
@@ -52,13 +53,19 @@ pub enum Event<'e> {
     Failed(&'e dyn Display),
     /// Shadow mode let pass what would have been denied.
     WouldDeny(&'e dyn Display),
+    /// The answer ended before it was whole.
+    Cut(Cut),
     /// The app's answer had the JWT in it.
     Leaked,
 }
 
 impl<'e> Event<'e> {
     fn level(self) -> Level {
-        if matches!(self, Self::Passed | Self::Answered) { Level::Debug } else { Level::Info }
+        match self {
+            // As every event stream ends some day.
+            Self::Passed | Self::Answered | Self::Cut(Cut::ClientGone) => Level::Debug,
+            _ => Level::Info,
+        }
     }
 
     fn message(self) -> &'static str {
@@ -69,15 +76,17 @@ impl<'e> Event<'e> {
             Self::Denied(_) => "denied",
             Self::Failed(_) => "failed",
             Self::WouldDeny(_) => "would deny",
+            Self::Cut(_) => "cut",
             Self::Leaked => "replaced the JWT in a response",
         }
     }
 
-    fn reason(self) -> Option<&'e dyn Display> {
+    fn reason(&'e self) -> Option<&'e dyn Display> {
         match self {
+            Self::Cut(cut) => Some(cut),
             Self::Passed | Self::Answered | Self::Leaked => None,
             Self::SentToSignIn(reason) | Self::Denied(reason) | Self::Failed(reason) | Self::WouldDeny(reason) => {
-                Some(reason)
+                Some(*reason)
             }
         }
     }

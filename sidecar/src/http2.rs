@@ -27,9 +27,10 @@ use crate::authority::Exchanged;
 use crate::http1::Connection;
 use crate::http1::buffer::{Buffer, Lent};
 use crate::local_response::LocalResponse;
+use crate::metrics::Cut;
 use crate::request::ending::turn_away;
 use crate::request::forward::Peer;
-use crate::request::gate::{Gate, Reading, Step};
+use crate::request::gate::{Forwarding, Gate, Reading, Step};
 use crate::request::head::Protocol;
 use crate::request::rescue::Failure;
 use crate::worker::Worker;
@@ -186,6 +187,20 @@ impl Drop for Counted {
     }
 }
 
+/// Where a client goes away before there is an answer, hyper drops whoever makes it.
+struct Awaited<'r> {
+    session: &'r Session,
+    forwarding: &'r Forwarding,
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        if !self.forwarding.is_answered() {
+            self.forwarding.cut(&self.session.worker, &self.session.peer, Cut::ClientGone);
+        }
+    }
+}
+
 async fn answer(session: Rc<Session>, request: http::Request<Incoming>) -> Result<Response, Infallible> {
     let short = session.worker.buffers.is_short();
     let (mut parts, body) = request.into_parts();
@@ -238,6 +253,7 @@ async fn route(
             Step::Refuse(refused) => return local(gate.settle(&refused).await),
             Step::Forward(forwarding) => {
                 let forwarding = Rc::new(forwarding);
+                let _awaited = Awaited { session, forwarding: &forwarding };
                 let answered = match switching {
                     Some(switching) if forwarding.upgrade => web_socket::open(session, &forwarding, switching).await,
                     _ if forwarding.is_call() => grpc::forward(session, &forwarding, body).await,

@@ -16,7 +16,11 @@ pub struct Metrics {
     pub shadow_denials: Counter,
     /// Responses in which the app's JWT was found and replaced.
     pub jwt_leaks: Counter,
+    /// Answers that ended before they were whole.
+    pub answers_cut: ByLabel<Cut, { Cut::ALL.len() }>,
     pub connections: Gauge,
+    /// Closed as soon as they came: as many are open as there is room for.
+    pub connections_refused: Counter,
     pub tls_handshakes: ByLabel<Handshake, { Handshake::ALL.len() }>,
     pub tls_loads: Counter,
     pub tls_refusals: Counter,
@@ -57,6 +61,7 @@ impl Metrics {
     pub fn render(&self) -> String {
         let mut out = String::with_capacity(6 << 10);
         self.requests.write(&mut out, "cloakroom_requests_total", "Requests by what became of them.");
+        self.answers_cut.write(&mut out, "cloakroom_answers_cut_total", "Answers that ended before they were whole.");
         self.tls_handshakes.write(&mut out, "cloakroom_tls_handshakes_total", "Connections to ports that speak TLS.");
         self.introspections.write(&mut out, "cloakroom_introspections_total", "Answers of the auth service.");
         self.introspection_seconds.write(
@@ -68,6 +73,7 @@ impl Metrics {
         for (name, help, counter) in [
             ("cloakroom_shadow_denials_total", "Requests let pass that Enforce would refuse.", &self.shadow_denials),
             ("cloakroom_jwt_leaks_total", "Responses in which the JWT was replaced.", &self.jwt_leaks),
+            ("cloakroom_connections_refused_total", "Connections closed for want of room.", &self.connections_refused),
             ("cloakroom_overtaken_total", "Answers overtaken by a revocation or change.", &self.overtaken),
             ("cloakroom_cache_evictions_total", "Answers dropped for want of room.", &self.cache_evictions),
             ("cloakroom_connects_total", "Connections to the auth service.", &self.connects),
@@ -202,6 +208,32 @@ pub enum Outcome {
     UpstreamFailed,
 }
 
+/// Why an answer ended before it was whole, or a tunnel before its ends had finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    AppClosed,
+    AppMalformed,
+    TimedOut,
+    SessionEnded,
+    ClientGone,
+    ClientStalled,
+    RequestBroken,
+}
+
+impl std::fmt::Display for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::AppClosed => "the app's connection ended inside its answer",
+            Self::AppMalformed => "the app's answer is malformed",
+            Self::TimedOut => "nothing came for too long",
+            Self::SessionEnded => "the session has ended",
+            Self::ClientGone => "the client went away",
+            Self::ClientStalled => "the client took nothing for too long",
+            Self::RequestBroken => "the rest of the request is malformed, too large or did not come",
+        })
+    }
+}
+
 /// What became of a connection to a port that speaks TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
@@ -262,6 +294,9 @@ label!(Outcome, "outcome",
     Authenticated => "authenticated", Anonymous => "anonymous", OwnPath => "own_path", SentToSignIn => "sent_to_sign_in",
     Unauthenticated => "unauthenticated", Forbidden => "forbidden", Refused => "refused", Unavailable => "unavailable",
     UpstreamFailed => "upstream_failed");
+label!(Cut, "reason",
+    AppClosed => "app_closed", AppMalformed => "app_malformed", TimedOut => "timed_out", SessionEnded => "session_ended",
+    ClientGone => "client_gone", ClientStalled => "client_stalled", RequestBroken => "request_broken");
 label!(Handshake, "outcome",
     Done => "done", Failed => "failed", TimedOut => "timed_out", PlainHttp => "plain_http",
     NoCertificate => "no_certificate", NoRoom => "no_room");

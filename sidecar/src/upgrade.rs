@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::http1::Connection;
 use crate::http1::buffer::Buffer;
 use crate::http1::io::{Limits, fill, write_all};
+use crate::metrics::Cut;
 use crate::request::gate::Forwarding;
 use crate::upstream::Upstream;
 
@@ -22,7 +23,7 @@ pub async fn tunnel(
     input: &mut Buffer,
     reply: &mut Buffer,
 ) {
-    let Connection { stream, worker, deadline, .. } = connection;
+    let Connection { stream, worker, deadline, peer, .. } = connection;
     deadline.allow(&worker.deadlines, forwarding.policy.limits.idle_timeout);
     if let Some(identity) = &forwarding.identity {
         deadline.bind(&worker.deadlines, Arc::clone(identity), true);
@@ -33,6 +34,9 @@ pub async fn tunnel(
     let up = (input, &mut from_client, &mut to_app);
     let down = (reply, &mut from_app, &mut to_client);
     shuttle(up, down, limits).await;
+    if deadline.has_passed() {
+        forwarding.cut(worker, peer, forwarding.lateness(Cut::TimedOut));
+    }
     deadline.unbind();
 }
 

@@ -115,6 +115,7 @@ impl Worker {
         let has = self.open.get() < self.runtime.room.connections;
         if !has {
             self.turned_away.set(self.turned_away.get() + 1);
+            self.runtime.metrics.connections_refused.inc();
         }
         has
     }

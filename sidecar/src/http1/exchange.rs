@@ -19,6 +19,7 @@ use super::unreadable::Unreadable;
 use super::{Connection, local, request_head, too_large};
 use crate::config::Policy;
 use crate::local_response::LocalResponse;
+use crate::metrics::Cut;
 use crate::request::Answer;
 use crate::request::ending::turn_away;
 use crate::request::forward::Framing;
@@ -134,7 +135,10 @@ impl<'e> Exchange<'e> {
                 Ending::Cut
             }
             Err(RelayError::Unanswered(failure)) => self.fail(forwarding, &failure).await,
-            Err(RelayError::CutShort) => Ending::Cut,
+            Err(RelayError::CutShort(cut)) => {
+                forwarding.cut(&self.connection.worker, &self.connection.peer, cut);
+                Ending::Cut
+            }
         };
         self.connection.worker.buffers.give_back(reply);
         ending
@@ -218,9 +222,10 @@ impl<'e> Exchange<'e> {
         };
         match outcome {
             // An answer that has begun cannot be replaced by one of ours.
-            Err(_) if !relay.is_silent() => Err(RelayError::CutShort),
+            Err(PumpError::Client(_)) if !relay.is_silent() => Err(RelayError::CutShort(Cut::RequestBroken)),
             Err(PumpError::Client(unreadable)) => Err(RelayError::Unanswered(unreadable.into())),
-            Err(PumpError::ClientGone | PumpError::AppClosed) => Err(RelayError::CutShort),
+            Err(PumpError::ClientGone) => Err(RelayError::CutShort(Cut::ClientGone)),
+            Err(PumpError::AppClosed) => Err(RelayError::CutShort(Cut::AppClosed)),
             Ok(relayed) => Ok(relayed?.settle(upstream, worker, *app_port, done.get())),
         }
     }

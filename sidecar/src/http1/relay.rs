@@ -1,7 +1,7 @@
 //! The app's answer on its way to an HTTP/1.x client.
 
 use std::cell::Cell;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use super::io::{Limits, fill, fill_now, write_all, write_both};
 use super::local::write_status;
 use super::reply_head::{self, InvalidReply, MAX_INTERIM, MAX_REPLY_HEAD, ReplyFraming};
 use super::request_head::field_store;
+use crate::metrics::Cut;
 use crate::request::forward::{DECISION, Peer, write_field, write_length, write_text};
 use crate::request::gate::Forwarding;
 use crate::request::hand_back::{self, Wishes};
@@ -38,7 +39,7 @@ pub enum RelayError {
     /// The client has got nothing yet, and can be told.
     Unanswered(Failure),
     /// The client must see the connection end early.
-    CutShort,
+    CutShort(Cut),
 }
 
 impl<E: Into<Failure>> From<E> for RelayError {
@@ -251,11 +252,12 @@ impl Relay<'_> {
         if !out.is_empty() && count > 0 && count <= COPIED {
             out.extend_from_slice(&self.reply.filled()[..count]);
             self.reply.consume(count);
-            write_all(to, out, self.limits).await.map_err(|_| RelayError::CutShort)?;
+            write_all(to, out, self.limits).await.map_err(|error| self.untaken(&error))?;
             out.clear();
             return Ok(());
         }
-        write_both(to, out, &self.reply.filled()[..count], self.limits).await.map_err(|_| RelayError::CutShort)?;
+        let written = write_both(to, out, &self.reply.filled()[..count], self.limits).await;
+        written.map_err(|error| self.untaken(&error))?;
         out.clear();
         self.reply.consume(count);
         Ok(())
@@ -316,7 +318,7 @@ impl Relay<'_> {
                 return Ok(());
             }
             if self.reply.is_full() {
-                return Err(RelayError::CutShort);
+                return Err(RelayError::CutShort(Cut::AppMalformed));
             }
             self.more_body(from).await?;
         }
@@ -325,7 +327,13 @@ impl Relay<'_> {
     /// Decodes what there is, and writes it as one chunk.
     fn recode(&mut self, decoder: &mut ChunkedDecoder, chunks: bool, out: &mut Vec<u8>) -> Result<(), RelayError> {
         let silent = self.silent;
-        let bad = |_| if silent { UpstreamError::from(InvalidReply::Chunk).into() } else { RelayError::CutShort };
+        let bad = |_| {
+            if silent {
+                UpstreamError::from(InvalidReply::Chunk).into()
+            } else {
+                RelayError::CutShort(Cut::AppMalformed)
+            }
+        };
         let input = self.reply.filled();
         let begin = out.len();
         // Room for a size that is known afterwards: eight digits and CRLF.
@@ -403,7 +411,7 @@ impl Relay<'_> {
             match fill(self.reply, from, self.limits).await {
                 Ok(0) => break,
                 Ok(_) => {}
-                Err(_) => return Err(RelayError::CutShort),
+                Err(error) => return Err(self.broken_off(&error)),
             }
         }
         if plan.chunks {
@@ -416,12 +424,24 @@ impl Relay<'_> {
     async fn more_body<R: AsyncRead + Unpin>(&mut self, from: &mut R) -> Result<(), RelayError> {
         match fill(self.reply, from, self.limits).await {
             Ok(count) if count > 0 => Ok(()),
-            Ok(_) => Err(RelayError::CutShort),
+            Ok(_) => Err(RelayError::CutShort(Cut::AppClosed)),
             Err(error) => {
                 debug_assert!(error.kind() != ErrorKind::WouldBlock);
-                Err(RelayError::CutShort)
+                Err(self.broken_off(&error))
             }
         }
+    }
+
+    /// By the app.
+    fn broken_off(&self, error: &io::Error) -> RelayError {
+        let timed_out = error.kind() == ErrorKind::TimedOut;
+        RelayError::CutShort(if timed_out { self.forwarding.lateness(Cut::TimedOut) } else { Cut::AppClosed })
+    }
+
+    /// By the client.
+    fn untaken(&self, error: &io::Error) -> RelayError {
+        let timed_out = error.kind() == ErrorKind::TimedOut;
+        RelayError::CutShort(if timed_out { self.forwarding.lateness(Cut::ClientStalled) } else { Cut::ClientGone })
     }
 }
 

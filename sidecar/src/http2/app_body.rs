@@ -16,6 +16,7 @@ use super::body::CutShort;
 use crate::http1::buffer::Buffer;
 use crate::http1::chunked::{ChunkedDecoder, Piece, trailer_fields};
 use crate::http1::reply_head::ReplyFraming;
+use crate::metrics::Cut;
 use crate::request::ending::DECISION_HEADER;
 use crate::request::gate::Forwarding;
 use crate::request::hand_back;
@@ -36,9 +37,18 @@ pub struct AppBody {
     pub app_stays: bool,
     pub read: Buffer,
     left: Left,
+    /// Ended before it was whole, and that was told.
+    is_cut: bool,
     timed: Rc<Timed>,
     forwarding: Rc<Forwarding>,
     session: Rc<Session>,
+}
+
+enum Read {
+    Some,
+    /// The app has closed its side.
+    Nothing,
+    Failed(Cut),
 }
 
 enum Left {
@@ -122,7 +132,7 @@ impl AppBody {
             ReplyFraming::Chunked => Left::Chunks(ChunkedDecoder::default()),
             ReplyFraming::UntilClose => Left::UntilClose,
         };
-        let mut body = Self { app, app_stays, read, left, timed, forwarding, session };
+        let mut body = Self { app, app_stays, read, left, is_cut: false, timed, forwarding, session };
         if body.is_end() {
             body.finish();
         }
@@ -142,7 +152,7 @@ impl AppBody {
                 return Poll::Ready(None);
             }
             match self.take() {
-                Err(error) => return Poll::Ready(Some(Err(error))),
+                Err(CutShort) => return Poll::Ready(Some(Err(self.cut(Cut::AppMalformed)))),
                 Ok(Some(frame)) => {
                     self.timed.progress();
                     if self.is_end() {
@@ -156,46 +166,46 @@ impl AppBody {
                 self.finish();
                 return Poll::Ready(None);
             }
-            if !ready!(self.poll_read(cx)) {
-                return Poll::Ready(match self.left {
-                    Left::UntilClose => {
-                        self.left = Left::Nothing;
-                        None
-                    }
-                    _ => Some(Err(CutShort)),
-                });
+            match ready!(self.poll_read(cx)) {
+                Read::Some => {}
+                // That is how this body ends.
+                Read::Nothing if matches!(self.left, Left::UntilClose) => {
+                    self.left = Left::Nothing;
+                    return Poll::Ready(None);
+                }
+                Read::Nothing => return Poll::Ready(Some(Err(self.cut(Cut::AppClosed)))),
+                Read::Failed(cut) => return Poll::Ready(Some(Err(self.cut(cut)))),
             }
         }
     }
 
-    /// False: there is no more, for whatever reason.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
         if self.read.is_full() {
-            return Poll::Ready(false);
+            return Poll::Ready(Read::Failed(Cut::AppMalformed));
         }
         self.read.release(&self.session.worker.buffers);
         let polled = match &mut self.app {
             AppEnd::Whole(stream) => self.read.poll_fill_from_pool(cx, stream, &self.session.worker.buffers),
             AppEnd::Half(stream, _) => self.read.poll_fill_from_pool(cx, stream, &self.session.worker.buffers),
-            AppEnd::Gone => return Poll::Ready(false),
+            AppEnd::Gone => return Poll::Ready(Read::Nothing),
         };
         match polled {
-            Poll::Ready(Ok(count)) => Poll::Ready(count > 0),
-            Poll::Ready(Err(_)) => {
-                // A reset is not the end of a body, not even of one that ends with the connection.
-                self.left = if matches!(self.left, Left::UntilClose) {
-                    Left::Length(u64::MAX)
-                } else {
-                    std::mem::replace(&mut self.left, Left::Nothing)
-                };
-                Poll::Ready(false)
-            }
+            Poll::Ready(Ok(0)) => Poll::Ready(Read::Nothing),
+            Poll::Ready(Ok(_)) => Poll::Ready(Read::Some),
+            // A reset is not the end of a body, not even of one that ends with the connection.
+            Poll::Ready(Err(_)) => Poll::Ready(Read::Failed(Cut::AppClosed)),
             Poll::Pending if self.timed.has_passed(cx) => {
-                self.left = Left::Length(u64::MAX);
-                Poll::Ready(false)
+                Poll::Ready(Read::Failed(self.forwarding.lateness(Cut::TimedOut)))
             }
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// The stream is reset for this.
+    fn cut(&mut self, cut: Cut) -> CutShort {
+        self.is_cut = true;
+        self.forwarding.cut(&self.session.worker, &self.session.peer, cut);
+        CutShort
     }
 
     /// A frame of what was read.
@@ -264,6 +274,9 @@ impl AppBody {
 
 impl Drop for AppBody {
     fn drop(&mut self) {
+        if !self.is_end() && !self.is_cut {
+            self.cut(Cut::ClientGone);
+        }
         self.session.worker.buffers.give_back(std::mem::take(&mut self.read));
     }
 }

@@ -17,6 +17,7 @@ use super::{LocalExecutor, Response, Session};
 use crate::http1::request_body::may_trail;
 use crate::http1::request_head::{self, field_store};
 use crate::http1::unreadable::Unreadable;
+use crate::metrics::Cut;
 use crate::request::gate::Forwarding;
 use crate::request::hand_back;
 use crate::request::head::{Field, Known};
@@ -183,29 +184,52 @@ impl CallBody {
         }
         let frame = match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending if self.timed.has_passed(cx) => {
-                self.over = true;
+                self.cut(self.forwarding.lateness(Cut::TimedOut));
                 return Poll::Ready(Some(Ok(Frame::trailers(self.last_words()))));
             }
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(CutShort))),
+            Poll::Ready(None) => {
+                self.over = true;
+                return Poll::Ready(None);
+            }
+            Poll::Ready(Some(Err(_))) => {
+                self.cut(Cut::AppClosed);
+                return Poll::Ready(Some(Err(CutShort)));
+            }
             Poll::Ready(Some(Ok(frame))) => frame,
         };
         self.timed.progress();
         Poll::Ready(Some(Ok(match frame.into_trailers() {
-            Ok(trailers) => Frame::trailers(header_map(&fields_of(&trailers), &self.forwarding, &self.session)),
+            Ok(trailers) => {
+                self.over = true;
+                Frame::trailers(header_map(&fields_of(&trailers), &self.forwarding, &self.session))
+            }
             Err(frame) => frame,
         })))
     }
 
+    fn cut(&mut self, cut: Cut) {
+        self.over = true;
+        self.forwarding.cut(&self.session.worker, &self.session.peer, cut);
+    }
+
     /// What a call ends with that may not go on: `UNAUTHENTICATED` if the session is over, else `DEADLINE_EXCEEDED`.
     fn last_words(&self) -> HeaderMap {
-        let ended = self.forwarding.identity.as_ref().is_some_and(|identity| identity.life.is_over());
-        let (status, message) =
-            if ended { ("16", "The session has ended") } else { ("4", "Nothing came for too long") };
+        let (status, message) = match self.forwarding.lateness(Cut::TimedOut) {
+            Cut::SessionEnded => ("16", "The session has ended"),
+            _ => ("4", "Nothing came for too long"),
+        };
         let mut trailers = HeaderMap::new();
         trailers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static(status));
         trailers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static(message));
         trailers
+    }
+}
+
+impl Drop for CallBody {
+    fn drop(&mut self) {
+        if !self.is_end() {
+            self.cut(Cut::ClientGone);
+        }
     }
 }

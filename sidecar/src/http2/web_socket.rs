@@ -18,6 +18,7 @@ use super::{Counted, Response, Session};
 use crate::http1::buffer::Buffer;
 use crate::http1::io::{Limits, write_all};
 use crate::http1::reply_head::InvalidReply;
+use crate::metrics::Cut;
 use crate::request::gate::Forwarding;
 use crate::request::rescue::Failure;
 use crate::upgrade::shuttle;
@@ -88,6 +89,9 @@ async fn tunnel(
         let up = (&mut input, &mut from_client, &mut to_app);
         let down = (&mut reply, &mut from_app, &mut to_client);
         shuttle(up, down, limits).await;
+        if timed.deadline().has_passed() {
+            forwarding.cut(&session.worker, &session.peer, forwarding.lateness(Cut::TimedOut));
+        }
     }
     session.worker.runtime.metrics.upgraded.dec();
     session.tunnels.set(session.tunnels.get() - 1);

@@ -13,7 +13,7 @@ use super::rescue::{self, Failure, Manner};
 use crate::access_log::{self, Entry, Event};
 use crate::identity::Identity;
 use crate::local_response::LocalResponse;
-use crate::metrics::{Outcome, Route};
+use crate::metrics::{Cut, Outcome, Route};
 use crate::worker::Worker;
 
 pub const DECISION_HEADER: HeaderName = HeaderName::from_static("cloakroom-decision");
@@ -51,9 +51,8 @@ impl Gate<'_> {
             Some(response) => rescue::outcome_of(response.status),
             None => rescue::outcome(failure),
         };
-        let response = response.unwrap_or_else(|| {
-            rescue::respond(failure, refused.manner, &refused.origin, &refused.decision_id)
-        });
+        let response =
+            response.unwrap_or_else(|| rescue::respond(failure, refused.manner, &refused.origin, &refused.decision_id));
         let about = About {
             decision_id: &refused.decision_id,
             method: &refused.method,
@@ -68,7 +67,8 @@ impl Gate<'_> {
             write(self.worker, &about, Event::Denied(failure), None, None, None);
             return response;
         }
-        let event = if outcome == Outcome::SentToSignIn { Event::SentToSignIn(failure) } else { Event::Denied(failure) };
+        let event =
+            if outcome == Outcome::SentToSignIn { Event::SentToSignIn(failure) } else { Event::Denied(failure) };
         end(self.worker, &about, outcome, event, response)
     }
 
@@ -93,10 +93,13 @@ impl Gate<'_> {
     pub fn fail(self, forwarding: &Forwarding, failure: &Failure) -> LocalResponse {
         let about = forwarding.about(self.worker, self.peer);
         let response = rescue::respond(failure, forwarding.manner, "", about.decision_id);
+        forwarding.status.set(response.status.as_u16());
         if let Some(shadowed) = &forwarding.shadowed {
             write(self.worker, &about, Event::WouldDeny(&**shadowed), Some(response.status.as_u16()), None, None);
         }
-        end(self.worker, &about, rescue::outcome(failure), Event::Failed(failure), response)
+        let outcome = rescue::outcome(failure);
+        let event = if outcome == Outcome::Refused { Event::Denied(failure) } else { Event::Failed(failure) };
+        end(self.worker, &about, outcome, event, response)
     }
 }
 
@@ -112,6 +115,7 @@ pub fn turn_away(worker: &Worker, peer: &Peer, failure: &Failure) -> LocalRespon
 impl Forwarding {
     /// The app's head goes on to the client.
     pub fn answered(&self, worker: &Worker, peer: &Peer, status: u16) {
+        self.status.set(status);
         let took = self.reading.began.elapsed();
         if let Some(route) = self.policy.routes.get(self.route) {
             route.seconds.observe(took);
@@ -122,6 +126,28 @@ impl Forwarding {
         } else if access_log::logs_everything() {
             write(worker, &self.about(worker, peer), Event::Passed, Some(status), None, Some(took));
         }
+    }
+
+    /// The client has got an answer, or the beginning of one.
+    pub fn is_answered(&self) -> bool {
+        self.status.get() != 0
+    }
+
+    /// Its answer ends before it is whole, and the client can tell.
+    pub fn cut(&self, worker: &Worker, peer: &Peer, cut: Cut) {
+        worker.runtime.metrics.answers_cut.of(cut).inc();
+        let status = self.is_answered().then(|| self.status.get());
+        let (about, took) = (self.about(worker, peer), Some(self.reading.began.elapsed()));
+        if let Some(shadowed) = self.shadowed.as_ref().filter(|_| status.is_none()) {
+            write(worker, &about, Event::WouldDeny(&**shadowed), None, None, took);
+        }
+        write(worker, &about, Event::Cut(cut), status, None, took);
+    }
+
+    /// Why something is out of time: with its session, or for want of what was waited for.
+    pub fn lateness(&self, otherwise: Cut) -> Cut {
+        let ended = self.identity.as_ref().is_some_and(|identity| identity.life.is_over());
+        if ended { Cut::SessionEnded } else { otherwise }
     }
 
     pub fn report_leak(&self, worker: &Worker, peer: &Peer) {

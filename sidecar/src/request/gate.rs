@@ -1,6 +1,6 @@
 //! Between a connection and [`judge`]: what a judgement means for the answer, whatever the protocol.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -68,6 +68,8 @@ pub struct Forwarding {
     pub(super) shadowed: Option<Box<Failure>>,
     /// Made when something is first logged of this request.
     pub(super) decision: OnceCell<String>,
+    /// What the client was answered; 0: nothing yet.
+    pub(super) status: Cell<u16>,
     /// What the app is sent, as HTTP/1.1.
     pub head: Vec<u8>,
 }
@@ -197,6 +199,7 @@ impl Gate<'_> {
             route,
             shadowed: shadowed.map(Box::new),
             decision,
+            status: Cell::new(0),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
+use cloakroom_sidecar::metrics::Cut;
+
 use crate::harness::{App, Client, JWT, Sidecar, get, read_head, token};
 
 #[test]
@@ -210,7 +212,48 @@ fn an_answer_that_breaks_off_is_seen_to_break_off() {
         }
         let rest = client.rest();
         assert!(!rest.ends_with(b"0\r\n\r\n"), "{:?}", String::from_utf8_lossy(&rest));
+        sidecar.await_cut(Cut::AppClosed);
     }
+}
+
+#[test]
+fn every_way_to_break_off_is_counted_as_what_it_is() {
+    const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n";
+    let sidecar = Sidecar::with(
+        App::raw(|mut stream, _| {
+            let request = read_head(&mut stream).unwrap();
+            stream.write_all(HEAD).unwrap();
+            thread::sleep(Duration::from_millis(100));
+            if request.contains("/malformed") {
+                stream.write_all(b"x\r\n").unwrap();
+            } else if request.contains("/flood") {
+                let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+                while stream.write_all(chunk.as_bytes()).is_ok() {}
+            }
+            let _ = stream.read_to_end(&mut Vec::new());
+        }),
+        |config| config["limits"]["idle_timeout"] = 1.into(),
+    );
+    for (path, headers, then, cut) in [
+        ("/malformed", "", "", Cut::AppMalformed),
+        ("/silent", "", "", Cut::TimedOut),
+        ("/upload", "Transfer-Encoding: chunked\r\n", "junk\r\n", Cut::RequestBroken),
+    ] {
+        let mut client = sidecar.client();
+        client.send(get(path, headers));
+        assert!(client.head().starts_with("HTTP/1.1 200"));
+        client.send(then);
+        assert!(!client.rest().ends_with(b"0\r\n\r\n"));
+        sidecar.await_cut(cut);
+    }
+    let mut stalled = sidecar.client();
+    stalled.send(get("/flood", ""));
+    sidecar.await_cut(Cut::ClientStalled);
+    let mut gone = sidecar.client();
+    gone.send(get("/flood", ""));
+    gone.head();
+    drop(gone);
+    sidecar.await_cut(Cut::ClientGone);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use cloakroom_sidecar::identity::Identity;
 use cloakroom_sidecar::limits::Room;
 use cloakroom_sidecar::listen::{self, Listen, Phase, Workers};
 use cloakroom_sidecar::local_response::LocalResponse;
-use cloakroom_sidecar::metrics::Metrics;
+use cloakroom_sidecar::metrics::{Cut, Label, Metrics};
 use cloakroom_sidecar::request::head::RequestHead;
 use cloakroom_sidecar::tls::Certificates;
 use cloakroom_sidecar::worker::Runtime;
@@ -39,6 +39,8 @@ pub(crate) struct Sidecar {
     pub(crate) metrics: Arc<Metrics>,
     phase: watch::Sender<Phase>,
     workers: Option<Workers>,
+    /// Those that were waited for.
+    cuts: Mutex<[u64; 7]>,
 }
 
 impl Sidecar {
@@ -94,7 +96,7 @@ impl Sidecar {
         let address = free_address();
         let listens = [Listen { address, app_port: app.port }];
         let workers = listen::serve(&listens, 1, &runtime, &phases, 7).unwrap();
-        Self { address, app, authority, metrics, phase, workers: Some(workers) }
+        Self { address, app, authority, metrics, phase, workers: Some(workers), cuts: Mutex::default() }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -106,6 +108,17 @@ impl Sidecar {
         let mut client = self.client();
         client.send(request);
         client.reply()
+    }
+
+    /// Waits for one more answer to end like this before it is whole.
+    pub(crate) fn await_cut(&self, cut: Cut) {
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut cuts = self.cuts.lock().unwrap();
+        while self.metrics.answers_cut.of(cut).get() <= cuts[cut.index()] {
+            assert!(Instant::now() < end, "no {cut:?} is counted");
+            thread::sleep(Duration::from_millis(10));
+        }
+        cuts[cut.index()] += 1;
     }
 
     pub(crate) fn leave(&self) {

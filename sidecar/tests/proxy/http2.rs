@@ -1,6 +1,7 @@
 //! HTTP/2: the same way for every request, and gRPC with its trailers.
 
 use std::future::Future;
+use std::io::{Read, Write};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -8,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cloakroom_sidecar::metrics::{Cut, Label};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
@@ -17,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use crate::harness::{App, Client, JWT, Sidecar, token, unknown_token};
+use crate::harness::{App, Client, JWT, Sidecar, read_request, token, unknown_token};
 
 /// Frames with a little time between them.
 pub(crate) struct Frames {
@@ -203,6 +205,7 @@ fn an_answer_that_breaks_off_resets_the_stream() {
                 assert!(response.into_body().collect().await.is_err(), "{reply}");
             }
         });
+        sidecar.await_cut(Cut::AppClosed);
     }
     let sidecar = Sidecar::start(App::saying("HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nto the end"));
     assert_eq!(run(ask(&sidecar, request("GET", "/x").body(Frames::text("")).unwrap())).2, "to the end");
@@ -329,6 +332,40 @@ fn the_end_of_the_session_ends_its_calls() {
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
         assert_eq!(trailers["grpc-status"], "16");
     });
+    sidecar.await_cut(Cut::SessionEnded);
+}
+
+#[test]
+fn clients_that_go_away_are_counted_and_answers_that_were_whole_are_not() {
+    let sidecar = Sidecar::start(App::raw(|mut stream, received| {
+        let request = read_request(&mut stream).unwrap();
+        if request.path() == "/begun" {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun").unwrap();
+        }
+        received.lock().unwrap().push(request);
+        let _ = stream.read(&mut [0]);
+    }));
+    for path in ["/begun", "/not"] {
+        run(async {
+            let mut sender = connect(&sidecar).await;
+            let answer = sender.send_request(request("GET", path).body(Frames::text("")).unwrap());
+            if path == "/begun" {
+                answer.await.unwrap().into_body().frame().await.unwrap().unwrap();
+            } else {
+                tokio::time::timeout(Duration::from_millis(300), answer).await.unwrap_err();
+            }
+        });
+        sidecar.await_cut(Cut::ClientGone);
+    }
+    let sidecar = Sidecar::start(grpc_app());
+    run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::text("message")).unwrap()));
+    let sum = |sidecar: &Sidecar| {
+        Cut::values().iter().map(|(cut, _)| sidecar.metrics.answers_cut.of(*cut).get()).sum::<u64>()
+    };
+    assert_eq!(sum(&sidecar), 0);
+    let sidecar = Sidecar::start(App::hello());
+    run(ask(&sidecar, request("GET", "/x").body(Frames::text("")).unwrap()));
+    assert_eq!(sum(&sidecar), 0);
 }
 
 #[test]

@@ -103,6 +103,7 @@ fn connections_beyond_the_limit_are_closed_and_others_are_served() {
         clients.push(client);
     }
     assert!(sidecar.client().is_closed());
+    assert_eq!(sidecar.metrics.connections_refused.get(), 1);
     clients[0].send(get("/x", ""));
     assert_eq!(clients[0].reply().status, 200);
     drop(clients.pop());

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
+use cloakroom_sidecar::metrics::Cut;
+
 use crate::harness::{App, Client, Received, Sidecar, get, read_head, token};
 
 const UPGRADE: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n";
@@ -103,6 +105,7 @@ fn the_end_of_the_session_ends_its_sockets() {
     sidecar.authority.revoke(&token());
     client.rest();
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    sidecar.await_cut(Cut::SessionEnded);
 }
 
 #[test]
@@ -121,6 +124,7 @@ fn the_end_of_the_session_ends_its_event_streams() {
     let rest = client.rest();
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert!(!rest.ends_with(b"0\r\n\r\n"));
+    sidecar.await_cut(Cut::SessionEnded);
 }
 
 #[test]
@@ -154,5 +158,6 @@ fn an_idle_tunnel_is_closed() {
     let began = Instant::now();
     client.rest();
     assert!(began.elapsed() < Duration::from_secs(3));
+    sidecar.await_cut(Cut::TimedOut);
     let _ = client.stream.shutdown(Shutdown::Both);
 }

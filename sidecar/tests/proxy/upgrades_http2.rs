@@ -11,6 +11,8 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use cloakroom_sidecar::metrics::Cut;
+
 use crate::harness::{App, JWT, Received, Sidecar, read_head, token};
 use crate::http2::{Frames, connect, request, run};
 
@@ -116,6 +118,7 @@ fn the_end_of_the_session_ends_it() {
         let _ = socket.read_to_end(&mut Vec::new()).await;
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     });
+    sidecar.await_cut(Cut::SessionEnded);
 }
 
 #[test]
@@ -127,6 +130,7 @@ fn an_idle_one_is_closed() {
         let _ = socket.read_to_end(&mut Vec::new()).await;
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     });
+    sidecar.await_cut(Cut::TimedOut);
 }
 
 #[test]
