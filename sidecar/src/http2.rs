@@ -3,6 +3,7 @@
 
 pub mod app_body;
 pub mod body;
+pub mod frames;
 pub mod grpc;
 pub mod head;
 pub mod plain;
@@ -118,7 +119,7 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
         // Boxed, so that a stream whose answer is not taken holds the answer, and not the room that making it took.
         service_fn(move |request| Box::pin(answer(Rc::clone(&session), request)))
     };
-    let io = TokioIo::new(Rewind::new(read.filled().to_vec(), stream));
+    let io = TokioIo::new(Rewind::new(read.filled().to_vec(), stream, Rc::clone(&session)));
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .max_concurrent_streams(MAX_STREAMS)

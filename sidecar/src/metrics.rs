@@ -21,6 +21,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Closed as soon as they came: as many are open as there is room for.
     pub connections_refused: Counter,
+    /// Errors of clients in HTTP/2 itself, which end a stream or the connection.
+    pub http2_errors: ByLabel<Http2Error, { Http2Error::ALL.len() }>,
     pub tls_handshakes: ByLabel<Handshake, { Handshake::ALL.len() }>,
     pub tls_loads: Counter,
     pub tls_refusals: Counter,
@@ -62,6 +64,7 @@ impl Metrics {
         let mut out = String::with_capacity(6 << 10);
         self.requests.write(&mut out, "cloakroom_requests_total", "Requests by what became of them.");
         self.answers_cut.write(&mut out, "cloakroom_answers_cut_total", "Answers that ended before they were whole.");
+        self.http2_errors.write(&mut out, "cloakroom_http2_errors_total", "Errors of clients in HTTP/2 itself.");
         self.tls_handshakes.write(&mut out, "cloakroom_tls_handshakes_total", "Connections to ports that speak TLS.");
         self.introspections.write(&mut out, "cloakroom_introspections_total", "Answers of the auth service.");
         self.introspection_seconds.write(
@@ -234,6 +237,28 @@ impl std::fmt::Display for Cut {
     }
 }
 
+/// What a client was told that it did wrong in HTTP/2 (RFC 9113 §7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http2Error {
+    /// What is malformed, or not to be said there.
+    Protocol,
+    FlowControl,
+    StreamClosed,
+    FrameSize,
+    /// More streams than are allowed.
+    RefusedStream,
+    Compression,
+    /// A flood.
+    EnhanceYourCalm,
+    Other,
+}
+
+impl std::fmt::Display for Http2Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(Self::ALL[self.index()].1)
+    }
+}
+
 /// What became of a connection to a port that speaks TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
@@ -297,6 +322,10 @@ label!(Outcome, "outcome",
 label!(Cut, "reason",
     AppClosed => "app_closed", AppMalformed => "app_malformed", TimedOut => "timed_out", SessionEnded => "session_ended",
     ClientGone => "client_gone", ClientStalled => "client_stalled", RequestBroken => "request_broken");
+label!(Http2Error, "reason",
+    Protocol => "protocol_error", FlowControl => "flow_control_error", StreamClosed => "stream_closed",
+    FrameSize => "frame_size_error", RefusedStream => "refused_stream", Compression => "compression_error",
+    EnhanceYourCalm => "enhance_your_calm", Other => "other");
 label!(Handshake, "outcome",
     Done => "done", Failed => "failed", TimedOut => "timed_out", PlainHttp => "plain_http",
     NoCertificate => "no_certificate", NoRoom => "no_room");

@@ -4,6 +4,7 @@ pub mod deadlines;
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ use crate::http1::buffer::Buffers;
 use crate::http2::Channels;
 use crate::limits::Room;
 use crate::log;
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{Http2Error, Metrics, Outcome};
+use crate::request::forward::Peer;
 use crate::tls::Certificates;
 use crate::upstream::Pool;
 use deadlines::Deadlines;
@@ -64,6 +66,8 @@ pub struct Worker {
     pub early: Cell<usize>,
     /// Connections for which there was no room, since the last tick.
     turned_away: Cell<u64>,
+    /// Of HTTP/2 that clients broke, since the last tick: how often, and the last of them.
+    broken_http2: Cell<Option<(u64, IpAddr, Http2Error)>>,
 }
 
 impl Worker {
@@ -74,6 +78,7 @@ impl Worker {
             deadlines: Deadlines::default(),
             buffers: Buffers::new(runtime.room.bytes),
             turned_away: Cell::new(0),
+            broken_http2: Cell::new(None),
             runtime,
             pool: Pool::default(),
             channels: Channels::default(),
@@ -97,6 +102,10 @@ impl Worker {
                 [("count", &self.turned_away.take() as &dyn Display), ("connections", &connections), ("bytes", &bytes)];
             log::warn("connections turned away: there is room for no more", &fields);
         }
+        if let Some((count, client, error)) = self.broken_http2.take() {
+            let fields = [("count", &count as &dyn Display), ("client", &client), ("error", &error)];
+            log::info("clients broke HTTP/2; of the last one:", &fields);
+        }
         self.log.borrow_mut().flush();
     }
 
@@ -118,6 +127,13 @@ impl Worker {
             self.runtime.metrics.connections_refused.inc();
         }
         has
+    }
+
+    /// A client was told that it broke the protocol.
+    pub fn broken_http2(&self, client: &Peer, error: Http2Error) {
+        self.runtime.metrics.http2_errors.of(error).inc();
+        let count = self.broken_http2.get().map_or(0, |(count, ..)| count) + 1;
+        self.broken_http2.set(Some((count, client.address, error)));
     }
 
     /// A connection is closed because the memory for what is under way is used up.

@@ -1,22 +1,31 @@
-//! A stream of which the first bytes were read already.
+//! A stream of which the first bytes were read already, and the last words are heard.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::Session;
+use super::frames::FrameWatch;
 use crate::client_stream::ClientStream;
 
 pub struct Rewind<'s> {
     read: Vec<u8>,
     given: usize,
     stream: &'s mut ClientStream,
+    written: FrameWatch,
+    session: Rc<Session>,
 }
 
 impl<'s> Rewind<'s> {
-    pub fn new(read: Vec<u8>, stream: &'s mut ClientStream) -> Self {
-        Self { read, given: 0, stream }
+    pub fn new(read: Vec<u8>, stream: &'s mut ClientStream, session: Rc<Session>) -> Self {
+        Self { read, given: 0, stream, written: FrameWatch::default(), session }
+    }
+
+    fn watch(&mut self, bytes: &[u8]) {
+        self.written.see(bytes, |error| self.session.worker.broken_http2(&self.session.peer, error));
     }
 }
 
@@ -37,7 +46,9 @@ impl AsyncRead for Rewind<'_> {
 
 impl AsyncWrite for Rewind<'_> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.stream).poll_write(cx, bytes)
+        let count = ready!(Pin::new(&mut *self.stream).poll_write(cx, bytes))?;
+        self.watch(&bytes[..count]);
+        Poll::Ready(Ok(count))
     }
 
     fn poll_write_vectored(
@@ -45,7 +56,14 @@ impl AsyncWrite for Rewind<'_> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.stream).poll_write_vectored(cx, slices)
+        let count = ready!(Pin::new(&mut *self.stream).poll_write_vectored(cx, slices))?;
+        let mut left = count;
+        for slice in slices {
+            let length = left.min(slice.len());
+            self.watch(&slice[..length]);
+            left -= length;
+        }
+        Poll::Ready(Ok(count))
     }
 
     fn is_write_vectored(&self) -> bool {

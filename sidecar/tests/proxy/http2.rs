@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cloakroom_sidecar::metrics::{Cut, Label};
+use cloakroom_sidecar::metrics::{Cut, Http2Error, Label};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
@@ -433,6 +433,7 @@ fn a_flood_of_resets_ends_the_connection() {
     // GOAWAY with ENHANCE_YOUR_CALM.
     let goaway = said.windows(9).position(|frame| frame[3] == 7 && frame[..3] != [0, 0, 0]);
     assert!(goaway.is_some_and(|at| said[at + 13..at + 17] == [0, 0, 0, 11]), "{said:?}");
+    assert_eq!(sidecar.metrics.http2_errors.of(Http2Error::EnhanceYourCalm).get(), 1);
     assert_eq!(sidecar.ask(&crate::harness::get("/x", "")).status, 200);
 }
 
@@ -451,4 +452,40 @@ fn an_endless_header_block_ends_the_connection() {
     }
     assert!(!client.rest().is_empty());
     assert_eq!(sidecar.ask(&crate::harness::get("/x", "")).status, 200);
+}
+
+#[test]
+fn whoever_breaks_the_protocol_is_counted() {
+    let sidecar = Sidecar::start(App::hello());
+    // :method GET, :scheme http, :path /, :authority a.
+    let head = [0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
+    let upper_case = [&head[..], &[0x00, 0x01, b'X', 0x01, b'1']].concat();
+    let connection = [&head[..], b"\x00\x0aconnection\x01x"].concat();
+    let huge = [&head[..], &[0x00, 0x01, b'x', 0x7f, 0x80, 0x7d], &[b'y'; 16_127]].concat();
+    for (kind, flags, stream, payload, error) in [
+        (1, 5, 1, upper_case, Http2Error::Protocol),
+        (1, 5, 1, connection, Http2Error::Protocol),
+        // Over the limit, with a body to come: answered 431, and the stream is reset.
+        (1, 4, 1, huge, Http2Error::Protocol),
+        (0, 0, 1, vec![0; 16_385], Http2Error::FrameSize),
+        (1, 5, 1, vec![0xff; 20], Http2Error::Protocol),
+        (8, 0, 0, vec![0x7f, 0xff, 0xff, 0xff], Http2Error::FlowControl),
+    ] {
+        let before = sidecar.metrics.http2_errors.of(error).get();
+        let mut client = Client::connect(sidecar.address);
+        client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        client.send([&length[1..], &[kind, flags, 0, 0, 0, stream], &payload].concat());
+        let end = Instant::now() + Duration::from_secs(10);
+        while sidecar.metrics.http2_errors.of(error).get() == before {
+            assert!(Instant::now() < end, "{error} is not counted");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+    assert!(sidecar.app.received().is_empty());
+    let fine = run(ask(&sidecar, request("GET", "/x").body(Frames::text("")).unwrap()));
+    let counted: u64 =
+        Http2Error::values().iter().map(|(error, _)| sidecar.metrics.http2_errors.of(*error).get()).sum();
+    assert_eq!((fine.0.as_u16(), counted), (200, 6), "what is well-formed is not counted");
 }
