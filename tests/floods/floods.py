@@ -52,7 +52,8 @@ def judge(processes, app, attack):
         during = answer(process.port, tls)
         held.close()
     after = patiently(lambda: answer(process.port, tls) == 200)
-    freed = patiently(lambda: connections(process.admin) <= 1)
+    freed = patiently(lambda: sidecar.metrics(process.admin)["cloakroom_connections"] <= 1)
+    unseen = attack in COUNTED and not patiently(lambda: sidecar.counted(process.admin, COUNTED[attack]))
     print(f"{attack.__doc__.strip()}: {watch.peak / 2**20:.1f} MiB of {MEMORY / 2**20:.0f}, others got {during}")
     process.terminate()
     if problem:
@@ -64,6 +65,8 @@ def judge(processes, app, attack):
         return f"meanwhile others got {during}"
     if not after:
         return "nobody is answered afterwards"
+    if unseen:
+        return f"{COUNTED[attack]} counts nothing"
     return None if freed else "connections are left over"
 
 
@@ -398,6 +401,17 @@ ATTACKS = [
     empty_data, windows, too_many_streams, *OVER_TLS,
 ]
 
+# What an operator sees of them, by the beginning of the counters' names.
+HTTP2_ERRORS = "cloakroom_http2_errors_total"
+COUNTED = {
+    too_many: "cloakroom_connections_refused_total",
+    slow_readers_are_cut: 'cloakroom_answers_cut_total{reason="client_stalled"}',
+    rapid_reset: HTTP2_ERRORS + '{reason="enhance_your_calm"}',
+    made_you_reset: HTTP2_ERRORS,
+    continuation: HTTP2_ERRORS,
+    empty_continuation: HTTP2_ERRORS,
+}
+
 
 def request(stream, path, ends=True):
     fields = [[":method", "GET" if ends else "POST"], [":scheme", "http"], [":authority", "a"], [":path", path]]
@@ -461,16 +475,6 @@ def patiently(holds):
             return False
         time.sleep(0.1)
     return True
-
-
-def connections(port):
-    with socket.create_connection(("127.0.0.1", port), timeout=sidecar.PATIENCE) as admin:
-        admin.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        text = b""
-        while data := admin.recv(65536):
-            text += data
-    lines = [line for line in text.decode().splitlines() if line.startswith("cloakroom_connections ")]
-    return int(lines[0].split()[1])
 
 
 class Watch:

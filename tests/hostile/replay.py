@@ -48,6 +48,7 @@ def main():
                 replay.over_http1(case)
             for case in http2:
                 replay.over_http2(case)
+            replay.check_counters()
             if not words:
                 paths.search(server, replay.open_port, tally)
         nginx = apps.Files(processes, files)
@@ -111,10 +112,11 @@ class Replay:
             config["rules"] = RULES
             config["limits"] = {"request_headers": 8192, "request_body": 100_000, "idle_timeout": 60}
 
-        self.port = processes.sidecar(server.tap.port, change, ready).port
+        process = processes.sidecar(server.tap.port, change, ready)
+        self.port, self.admin = process.port, process.admin
         self.open_port = processes.sidecar(server.tap.port, authorised).port
         self.server, self.token, self.tally = server, token, tally
-        self.probes = 0
+        self.probes = self.broken = 0
         self.settle()
 
     def text(self, text):
@@ -177,6 +179,7 @@ class Replay:
         with wire.Http2(self.port) as stream:
             stream.request(1, fields, case.get("body"), case.get("trailers"))
             outcome, _, body = stream.outcome(1)
+            self.broken += outcome in ("reset", "goaway")
             if outcome not in case["outcome"]:
                 return f"{outcome} and not one of {case['outcome']}: {body[:200]!r}"
             if outcome != "goaway":
@@ -188,6 +191,12 @@ class Replay:
                 if again != "goaway" and (again, body.decode()) != (200, f"you asked for {target}"):
                     return f"the next stream got {again} {body!r}"
         return None
+
+    def check_counters(self):
+        """What was answered below the level of requests is seen by operators."""
+        errors = sidecar.counted(self.admin, "cloakroom_http2_errors_total")
+        problem = None if errors >= self.broken else f"{errors:.0f} errors are counted of {self.broken}"
+        self.tally.check(f"what breaks HTTP/2 is counted ({self.server.name})", problem)
 
     def probe(self, stream):
         self.probes += 1

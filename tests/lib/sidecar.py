@@ -137,6 +137,18 @@ class Processes:
         return process
 
 
+def metrics(port):
+    """What port 15020 counts, by name and labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+def counted(port, start):
+    """The sum of all counters whose name and labels begin like this."""
+    return sum(value for name, value in metrics(port).items() if name.startswith(start))
+
+
 def certificate(folder):
     """Certificate and key for localhost in a folder, as the injection mounts them; what the sidecar's environment says of it."""
     need(("openssl", "it makes the certificate of a port that speaks TLS"))
