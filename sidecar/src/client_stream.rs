@@ -79,6 +79,14 @@ impl ClientStream {
         }
     }
 
+    /// The client is told that something is missing, by a reset; over TLS the missing `close_notify` says it.
+    pub fn reset_at_end(&self) {
+        if let Self::Plain(socket) = self {
+            // A client that is gone needs to be told nothing.
+            let _ = socket.set_zero_linger();
+        }
+    }
+
     pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         match self {
             Self::Plain(socket) => {

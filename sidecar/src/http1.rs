@@ -193,11 +193,11 @@ impl Connection {
                     return Next::Close;
                 }
                 Head::Unreadable(unreadable) => {
-                    self.refuse(&unreadable.into(), output).await;
+                    self.refuse(&unreadable.into(), input, output).await;
                     return Next::Close;
                 }
                 Head::NoRoom => {
-                    self.refuse(&Failure::NoRoom, output).await;
+                    self.refuse(&Failure::NoRoom, input, output).await;
                     return Next::Close;
                 }
             }

@@ -92,9 +92,14 @@ impl Session {
         all.iter().filter_map(Weak::upgrade).any(|timed| timed.deadline().overdue(deadlines) > PATIENCE_MILLIS)
     }
 
+    /// For how many milliseconds nothing has moved on any stream.
+    fn quiet_for(&self) -> u64 {
+        self.worker.deadlines.now().saturating_sub(self.moved.get())
+    }
+
     /// Clients that take nothing have hyper wait without end, and the apps with it. What waits for an app has a time-out of its own.
     fn stands_still(&self, seconds: u64) -> bool {
-        self.tunnels.get() == 0 && self.worker.deadlines.now().saturating_sub(self.moved.get()) > 2 * seconds * 1000
+        self.tunnels.get() == 0 && self.quiet_for() > 2 * seconds * 1000
     }
 }
 
@@ -141,8 +146,9 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
         if worker.buffers.is_short() && session.has_stalled() {
             return Poll::Ready(());
         }
+        let idle = session.streams.get() == 0 && session.quiet_for() >= idle_seconds * 1000;
         // GOAWAY: what was begun is finished, nothing new is taken.
-        if !leaving && (worker.is_leaving() || (deadline.has_passed() && session.streams.get() == 0)) {
+        if !leaving && (worker.is_leaving() || (deadline.has_passed() && idle)) {
             leaving = true;
             serving.as_mut().graceful_shutdown();
             deadline.allow(&worker.deadlines, idle_seconds);
@@ -150,7 +156,10 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
             if leaving && session.streams.get() == 0 || session.stands_still(idle_seconds) {
                 return Poll::Ready(());
             }
-            deadline.allow(&worker.deadlines, idle_seconds);
+            // What is left of the time since something moved, or all of it for the streams that are open.
+            let left = (idle_seconds * 1000).saturating_sub(session.quiet_for()).div_ceil(1000);
+            let open = leaving || session.streams.get() > 0;
+            deadline.allow(&worker.deadlines, if open { idle_seconds } else { left });
         }
         serving.as_mut().poll(cx).map(|_| ())
     })
@@ -209,7 +218,7 @@ async fn answer(session: Rc<Session>, request: http::Request<Incoming>) -> Resul
     session.progress();
     let switching = parts.extensions.remove::<OnUpgrade>();
     let response = if short {
-        local(turn_away(&session.worker, &session.peer, &Failure::NoRoom))
+        local(turn_away(&session.worker, &session.peer, &Failure::NoRoom), &parts.method)
     } else {
         route(&session, &parts, body, switching).await
     };
@@ -224,7 +233,7 @@ async fn route(
 ) -> Response {
     let worker = &session.worker;
     let Some(policy) = worker.policy() else {
-        return local(turn_away(worker, &session.peer, &Failure::NoPolicy));
+        return local(turn_away(worker, &session.peer, &Failure::NoPolicy), &parts.method);
     };
     let key = web_socket::key(parts, worker);
     let mut answer: Option<Result<Exchanged, _>> = None;
@@ -249,9 +258,9 @@ async fn route(
             Step::Ask(token, outage) => answer = Some(worker.runtime.authority.exchange(&token, outage).await),
             Step::Own(head, token, reading) => {
                 let response = worker.runtime.authority.own_path(&head, session.app_port, token).await;
-                return local(gate.answer_own(&head, reading, response));
+                return local(gate.answer_own(&head, reading, response), &parts.method);
             }
-            Step::Refuse(refused) => return local(gate.settle(&refused).await),
+            Step::Refuse(refused) => return local(gate.settle(&refused).await, &parts.method),
             Step::Forward(forwarding) => {
                 let forwarding = Rc::new(forwarding);
                 let _awaited = Awaited { session, forwarding: &forwarding };
@@ -260,15 +269,21 @@ async fn route(
                     _ if forwarding.is_call() => grpc::forward(session, &forwarding, body).await,
                     _ => plain::forward(session, &forwarding, body).await,
                 };
-                return answered.unwrap_or_else(|failure| local(gate.fail(&forwarding, &failure)));
+                return answered.unwrap_or_else(|failure| local(gate.fail(&forwarding, &failure), &parts.method));
             }
         }
     }
 }
 
-fn local(response: LocalResponse) -> Response {
-    let mut answer = http::Response::new(ReplyBody::whole(response.body));
-    *answer.status_mut() = response.status;
-    *answer.headers_mut() = response.headers;
+fn local(response: LocalResponse, method: &http::Method) -> Response {
+    let LocalResponse { status, mut headers, mut body, .. } = response;
+    // RFC 9110 §9.3.2: all but the content, whose length is said nevertheless.
+    if *method == http::Method::HEAD && !body.is_empty() {
+        headers.insert(http::header::CONTENT_LENGTH, body.len().into());
+        body.clear();
+    }
+    let mut answer = http::Response::new(ReplyBody::whole(body));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
     answer
 }

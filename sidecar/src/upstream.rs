@@ -1,15 +1,17 @@
 //! Connections to the app on this machine, one small pool per worker.
 
 use std::cell::RefCell;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::http1::reply_head::InvalidReply;
+use crate::worker::deadlines::Deadline;
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum UpstreamError {
@@ -98,16 +100,35 @@ fn is_quiet(stream: &mut TcpStream) -> bool {
     matches!(Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)), Poll::Pending)
 }
 
-/// To localhost; IPv6 where nothing listens on IPv4.
-pub async fn connect(port: u16) -> Result<Upstream, UpstreamError> {
-    let stream = match TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
+/// To localhost; IPv6 where nothing listens on IPv4. An app whose queue is full lets nobody in and refuses nobody: the kernel alone would
+/// try for minutes.
+pub async fn connect(port: u16, deadline: &Deadline) -> Result<Upstream, UpstreamError> {
+    let stream = match within(deadline, SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            TcpStream::connect(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await
+            within(deadline, SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await
         }
         other => other,
     };
-    let stream = stream.map_err(|error| UpstreamError::Connect(error.kind()))?;
+    let stream = stream.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => UpstreamError::TimedOut,
+        kind => UpstreamError::Connect(kind),
+    })?;
     // A head and a body in two writes must not wait for each other's acknowledgement.
     stream.set_nodelay(true).map_err(|error| UpstreamError::Connect(error.kind()))?;
     Ok(Upstream { stream, reused: false })
+}
+
+async fn within(deadline: &Deadline, address: SocketAddr) -> io::Result<TcpStream> {
+    let mut connecting = pin!(TcpStream::connect(address));
+    poll_fn(|cx| {
+        let connected = connecting.as_mut().poll(cx);
+        if connected.is_pending() {
+            deadline.watch(cx);
+            if deadline.has_passed() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        connected
+    })
+    .await
 }

@@ -137,6 +137,10 @@ impl<'e> Exchange<'e> {
             Err(RelayError::Unanswered(failure)) => self.fail(forwarding, &failure).await,
             Err(RelayError::CutShort(cut)) => {
                 forwarding.cut(&self.connection.worker, &self.connection.peer, cut);
+                // Without chunks the connection's end is the answer's (RFC 9112 §6.3), and only a reset says that it is not.
+                if forwarding.reading.protocol == Protocol::Http10 {
+                    self.connection.stream.reset_at_end();
+                }
                 Ending::Cut
             }
         };
@@ -168,7 +172,7 @@ impl<'e> Exchange<'e> {
                 Ok(()) => {}
                 // RFC 9110 §9.2.2: nothing came back, so what may be repeated is, once.
                 Err(_) if upstream.reused && retriable && relay.reply.is_empty() && !deadline.has_passed() => {
-                    upstream = upstream::connect(*app_port).await?;
+                    upstream = upstream::connect(*app_port, deadline).await?;
                     continue;
                 }
                 Err(error) => return Err(sent.err().map_or(error, UpstreamError::from).into()),
@@ -244,7 +248,9 @@ impl<'e> Exchange<'e> {
     }
 
     async fn say_last(&mut self, response: &LocalResponse) -> Ending {
-        self.write_local(response, false, true).await;
+        // The request may be one that was not read to its end.
+        let to_head = self.input.filled().starts_with(b"HEAD ");
+        self.write_local(response, to_head, true).await;
         Ending::Linger
     }
 
@@ -281,7 +287,7 @@ impl<'e> Exchange<'e> {
 async fn open(connection: &Connection, retriable: bool) -> Result<Upstream, UpstreamError> {
     match connection.worker.pool.take(connection.app_port, retriable, connection.worker.deadlines.now()) {
         Some(upstream) => Ok(upstream),
-        None => upstream::connect(connection.app_port).await,
+        None => upstream::connect(connection.app_port, &connection.deadline).await,
     }
 }
 
@@ -291,11 +297,9 @@ impl Connection {
     }
 
     /// Bytes that are no request.
-    pub(super) async fn refuse(&mut self, failure: &Failure, output: &mut Vec<u8>) {
-        let mut nothing = Buffer::default();
-        let ending = Exchange::new(self, &mut nothing, output).refuse_all(failure).await;
-        if ending == Ending::Linger {
-            self.linger(&mut nothing).await;
+    pub(super) async fn refuse(&mut self, failure: &Failure, input: &mut Buffer, output: &mut Vec<u8>) {
+        if Exchange::new(self, input, output).refuse_all(failure).await == Ending::Linger {
+            self.linger(input).await;
         }
     }
 

@@ -27,7 +27,7 @@ pub struct Relay<'r> {
     pub forwarding: &'r Forwarding,
     /// The app's bytes, not yet consumed.
     pub reply: &'r mut Buffer,
-    /// Nothing was sent to the client yet.
+    /// Nothing was sent to the client yet but whole interim answers, after which another one may follow.
     pub silent: bool,
     pub peer: &'r Peer,
     /// The app has the whole request; else the connection cannot go on after this answer.
@@ -36,7 +36,7 @@ pub struct Relay<'r> {
 
 #[derive(Debug)]
 pub enum RelayError {
-    /// The client has got nothing yet, and can be told.
+    /// The client has got no answer yet, and can be told.
     Unanswered(Failure),
     /// The client must see the connection end early.
     CutShort(Cut),
@@ -129,6 +129,7 @@ impl Relay<'_> {
                 Some(Digested::Interim) => {
                     interim += 1;
                     self.write(to, out, 0).await?;
+                    self.silent = true;
                 }
                 Some(Digested::Switching) => {
                     self.write(to, out, 0).await?;

@@ -46,7 +46,8 @@ pub fn parse<'h>(bytes: &'h [u8], store: &'h mut FieldStore<'h>) -> Result<Optio
     let framing = noted.framing(protocol)?;
     let keep_alive = if version == 0 { noted.keep_alive && !noted.close } else { !noted.close };
     // An upgrade takes the connection over; with a body in front nobody agrees where it begins.
-    let upgrade = noted.upgrade && protocol == Protocol::Http11 && framing == Framing::None;
+    let bodyless = matches!(framing, Framing::None | Framing::Length(0));
+    let upgrade = noted.upgrade && protocol == Protocol::Http11 && bodyless;
     let head = Head { method, path: target.path, query: target.query, host, fields, protocol, upgrade };
     Ok(Some(RequestMessage { head, framing, keep_alive, length }))
 }
@@ -319,6 +320,7 @@ mod tests {
         let upgrade =
             |headers: &str| with(&format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n"), |m| m.head.upgrade);
         assert!(upgrade("Connection: keep-alive, Upgrade\r\nUpgrade: websocket"));
+        assert!(upgrade("Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0"));
         for headers in [
             "Upgrade: websocket",
             "Connection: Upgrade",
@@ -326,6 +328,7 @@ mod tests {
             "Connection: Upgrade\r\nUpgrade: websocket, H2C",
             "Connection: Upgrade\r\nUpgrade: HTTP/2.0",
             "Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked",
         ] {
             assert!(!upgrade(headers), "{headers}");
         }

@@ -36,7 +36,7 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     let allowed = forwarding.policy.limits.request_body;
     let body = CallRequest { body, allowed, timed: Rc::clone(&timed), forwarding: Rc::clone(forwarding) };
     let request = request(&forwarding.head, body)?;
-    let mut channel = channel(session).await?;
+    let mut channel = channel(session, &timed).await?;
     let mut answering = pin!(channel.send_request(request));
     let reply = poll_fn(|cx| match answering.as_mut().poll(cx) {
         Poll::Pending if timed.has_passed(cx) => Poll::Ready(Err(UpstreamError::TimedOut)),
@@ -64,7 +64,7 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     Ok(response)
 }
 
-async fn channel(session: &Session) -> Result<SendRequest<CallRequest>, UpstreamError> {
+async fn channel(session: &Session, timed: &Timed) -> Result<SendRequest<CallRequest>, UpstreamError> {
     let channels = &session.worker.channels.0;
     let port = session.app_port;
     let open = channels
@@ -75,7 +75,7 @@ async fn channel(session: &Session) -> Result<SendRequest<CallRequest>, Upstream
     if let Some(open) = open {
         return Ok(open);
     }
-    let stream = upstream::connect(port).await?.stream;
+    let stream = upstream::connect(port, timed.deadline()).await?.stream;
     let mut builder = http2::Builder::new(LocalExecutor);
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     let (channel, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|_| UpstreamError::Closed)?;

@@ -34,7 +34,7 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     let mut read = Buffer::default();
     let mut app = match worker.pool.take(session.app_port, retriable, worker.deadlines.now()) {
         Some(app) => app,
-        None => upstream::connect(session.app_port).await?,
+        None => upstream::connect(session.app_port, timed.deadline()).await?,
     };
     loop {
         let limits = Limits { worker, deadline: timed.deadline() };
@@ -46,7 +46,7 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
         match first_bytes(&mut app.stream, &mut read, limits).await {
             Ok(()) => {}
             Err(_) if app.reused && retriable && read.is_empty() && !timed.deadline().has_passed() => {
-                app = upstream::connect(session.app_port).await?;
+                app = upstream::connect(session.app_port, timed.deadline()).await?;
                 continue;
             }
             Err(error) => return Err(error.into()),

@@ -46,7 +46,7 @@ pub async fn open(
 ) -> Result<Response, Failure> {
     let timed = Timed::of_stream(session, forwarding.policy.limits.idle_timeout);
     timed.watch().await;
-    let mut app = upstream::connect(session.app_port).await?.stream;
+    let mut app = upstream::connect(session.app_port, timed.deadline()).await?.stream;
     let limits = Limits { worker: &session.worker, deadline: timed.deadline() };
     write_all(&mut app, &forwarding.head, limits).await.map_err(UpstreamError::from)?;
     let mut read = Buffer::default();

@@ -167,12 +167,15 @@ impl<'h> Cleansed<'h> {
         !self.dropped.contains(index)
     }
 
+    /// A call in all that makes one (gRPC over HTTP/2, "Requests"): whoever merely says so would be told 200 where it is refused.
     pub fn is_grpc(&self) -> bool {
-        self.content_type.is_some_and(|value| {
-            value.len() >= 16
-                && value[..16].eq_ignore_ascii_case(b"application/grpc")
-                && matches!(value.get(16), None | Some(b'+' | b';' | b' '))
-        })
+        self.head.protocol == Protocol::Http2
+            && self.head.method == "POST"
+            && self.content_type.is_some_and(|value| {
+                value.len() >= 16
+                    && value[..16].eq_ignore_ascii_case(b"application/grpc")
+                    && matches!(value.get(16), None | Some(b'+' | b';' | b' '))
+            })
     }
 
     /// A browser's question whether a page of another origin may ask (Fetch §4.8): it has an origin and names one method.

@@ -382,3 +382,68 @@ fn many_connections_at_once_do_not_mix() {
         client.join().unwrap();
     }
 }
+
+/// Asks for the body, reads it and never answers.
+fn eager() -> App {
+    App::raw(|mut stream, _| {
+        read_head(&mut stream);
+        let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+        let mut some = [0; 4096];
+        while stream.read(&mut some).is_ok_and(|count| count > 0) {}
+    })
+}
+
+#[test]
+fn after_an_interim_answer_a_client_is_still_told_what_is_wrong() {
+    let sidecar = Sidecar::with(eager(), |config| config["limits"]["idle_timeout"] = 1.into());
+    let large = format!("10000\r\n{}\r\n", "x".repeat(0x10000)).repeat(17);
+    for (body, status) in [(large.as_str(), 413), ("zz\r\n", 400), ("1\r\n", 408)] {
+        let mut client = sidecar.client();
+        client.send(get("/x", "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n"));
+        assert_eq!(client.reply().status, 100);
+        client.send(body);
+        assert_eq!(client.reply().status, status);
+    }
+    for broken in ["nonsense\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"] {
+        let sidecar = Sidecar::start(App::saying(&format!("HTTP/1.1 103 Early Hints\r\n\r\n{broken}")));
+        let mut client = sidecar.client();
+        client.send(get("/x", ""));
+        assert_eq!(client.reply().status, 103);
+        assert_eq!(client.reply().status, 502, "{broken}");
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_does_not_look_whole_to_http_1_0_either() {
+    for reply in [
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nshort\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nshort\r\nzz\r\n",
+    ] {
+        let sidecar = Sidecar::start(App::saying(reply));
+        let mut client = sidecar.client();
+        client.send(get("/x", "").replace("HTTP/1.1", "HTTP/1.0"));
+        let mut read = Vec::new();
+        match client.stream.read_to_end(&mut read) {
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+            // Noticed in time.
+            Ok(_) => assert!(read.starts_with(b"HTTP/1.1 502"), "{:?}", String::from_utf8_lossy(&read)),
+        }
+    }
+}
+
+#[test]
+fn a_refusal_to_head_has_no_content() {
+    let sidecar = Sidecar::start(App::hello());
+    for (request, status) in [
+        ("HEAD / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n", 400),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 401),
+    ] {
+        let mut client = sidecar.client();
+        client.send(request);
+        let reply = client.reply_to("HEAD");
+        assert_eq!(reply.status, status, "{request:?}");
+        assert_ne!(reply.all("content-length"), ["0"]);
+        assert!(client.is_closed(), "{request:?}");
+    }
+}

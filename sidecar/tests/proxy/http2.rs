@@ -489,3 +489,45 @@ fn whoever_breaks_the_protocol_is_counted() {
         Http2Error::values().iter().map(|(error, _)| sidecar.metrics.http2_errors.of(*error).get()).sum();
     assert_eq!((fine.0.as_u16(), counted), (200, 6), "what is well-formed is not counted");
 }
+
+#[test]
+fn answers_of_our_own_to_head_have_no_content() {
+    let sidecar = Sidecar::start(App::saying(""));
+    for (path, status) in [("/x", 502), ("/never/x", 403), ("/a%2fb", 400), ("/.cloakroom/x", 200)] {
+        let (found, headers, body, _) = run(ask(&sidecar, request("HEAD", path).body(Frames::text("")).unwrap()));
+        assert_eq!((found.as_u16(), body.len()), (status, 0), "{path}");
+        assert_ne!(headers["content-length"], "0", "{path}");
+    }
+    let anonymous = Request::builder().method("HEAD").uri("http://a/x").body(Frames::text("")).unwrap();
+    assert_eq!(run(ask(&sidecar, anonymous)).0, 401);
+}
+
+#[test]
+fn a_connection_on_which_something_moves_is_not_told_to_go() {
+    let sidecar = Sidecar::with(App::hello(), |config| config["limits"]["idle_timeout"] = 1.into());
+    run(async {
+        let mut sender = connect(&sidecar).await;
+        for _ in 0..12 {
+            let answer = sender.send_request(request("GET", "/x").body(Frames::text("")).unwrap()).await;
+            assert_eq!(answer.expect("the connection goes on").status(), 200);
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        // And is, once nothing does.
+        let began = Instant::now();
+        while sender.ready().await.is_ok() {
+            assert!(began.elapsed() < Duration::from_secs(10));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+}
+
+#[test]
+fn what_is_no_call_is_not_refused_like_one() {
+    let sidecar = Sidecar::start(App::hello());
+    let reply =
+        sidecar.ask("POST /x HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!((reply.status, reply.all("grpc-status")), (401, vec![]));
+    let asked = Request::builder().uri("http://a/x").header("content-type", "application/grpc");
+    let (status, headers, ..) = run(ask(&sidecar, asked.body(Frames::text("")).unwrap()));
+    assert!(status == 401 && !headers.contains_key("grpc-status"), "{headers:?}");
+}

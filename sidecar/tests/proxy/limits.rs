@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use cloakroom_sidecar::limits::Room;
 
 use crate::harness::{App, Client, Sidecar, get, read_head};
+use crate::http2::{Frames, connect, request, run};
 
 #[test]
 fn heads_targets_and_bodies_have_limits() {
@@ -143,4 +144,40 @@ fn requests_beyond_the_room_are_refused_until_there_is_some_again() {
         sidecar.ask(&get("/x", "")).status == 200
     });
     assert!(served);
+}
+
+/// Lets nobody in: its queue is full, and stays so as long as what is returned lives.
+fn crammed() -> (App, Vec<socket2::Socket>) {
+    let stream = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let listener = stream();
+    listener.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut all = vec![listener];
+    for _ in 0..8 {
+        let waiting = stream();
+        waiting.set_nonblocking(true).unwrap();
+        let _ = waiting.connect(&address);
+        all.push(waiting);
+    }
+    let mut app = App::hello();
+    app.port = address.as_socket_ipv4().unwrap().port();
+    (app, all)
+}
+
+#[test]
+fn an_app_that_lets_nobody_in_is_a_gateway_timeout() {
+    let (app, _queue) = crammed();
+    let sidecar = Sidecar::with(app, |config| config["limits"]["idle_timeout"] = 1.into());
+    assert_eq!(sidecar.ask(&get("/x", "")).status, 504);
+    assert_eq!(sidecar.ask(&(get("/x", "Content-Length: 20000\r\n") + &"x".repeat(20_000))).status, 504);
+    for content_type in ["text/plain", "application/grpc"] {
+        let message = request("POST", "/x").header("content-type", content_type).body(Frames::text("m")).unwrap();
+        let (status, headers) = run(async {
+            let (parts, _) = connect(&sidecar).await.send_request(message).await.unwrap().into_parts();
+            (parts.status, parts.headers)
+        });
+        // DEADLINE_EXCEEDED
+        assert!(status == 504 || headers["grpc-status"] == "4", "{status} {headers:?}");
+    }
 }

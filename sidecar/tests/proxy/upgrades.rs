@@ -161,3 +161,12 @@ fn an_idle_tunnel_is_closed() {
     sidecar.await_cut(Cut::TimedOut);
     let _ = client.stream.shutdown(Shutdown::Both);
 }
+
+#[test]
+fn a_handshake_may_say_that_it_has_no_body() {
+    let sidecar = Sidecar::start(echo());
+    let mut client = sidecar.client();
+    client.send(get("/ws", &format!("{UPGRADE}Content-Length: 0\r\n")) + "early");
+    assert_eq!(client.reply().status, 101);
+    assert_eq!(client.read(5), b"early");
+}
