@@ -186,13 +186,30 @@ pub struct Limits {
     pub request_headers: u64,
     /// Bytes of a request's body.
     pub request_body: u64,
-    /// Seconds without a byte in either direction; streams and upgraded connections too.
+    /// Seconds without a byte in either direction.
     pub idle_timeout: u64,
+    /// The same for what may be silent for long: WebSockets and other upgrades, event streams, gRPC calls.
+    #[serde(default = "default_stream_idle", skip_serializing_if = "is_default_stream_idle")]
+    pub stream_idle_timeout: u64,
+}
+
+const fn default_stream_idle() -> u64 {
+    60 * 60
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_default_stream_idle(seconds: &u64) -> bool {
+    *seconds == default_stream_idle()
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { request_headers: 32 << 10, request_body: 10 << 20, idle_timeout: 60 }
+        Self {
+            request_headers: 32 << 10,
+            request_body: 10 << 20,
+            idle_timeout: 60,
+            stream_idle_timeout: default_stream_idle(),
+        }
     }
 }
 

@@ -137,7 +137,7 @@ impl Policy {
             check("rules", "a rule that matches nothing", !rule.matches.is_empty())?;
         }
         let limits = config.limits;
-        check("limits", "0", limits.request_headers > 0 && limits.idle_timeout > 0)?;
+        check("limits", "0", limits.request_headers > 0 && limits.idle_timeout > 0 && limits.stream_idle_timeout > 0)?;
         let claim_headers = config.jwt.claim_headers.into_iter();
         let token_sources: Vec<_> = config.token_sources.into_iter().map(token_source).collect::<Result<_, _>>()?;
         let jwt = JwtHeader {

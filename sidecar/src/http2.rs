@@ -99,7 +99,10 @@ impl Session {
 
     /// Clients that take nothing have hyper wait without end, and the apps with it. What waits for an app has a time-out of its own.
     fn stands_still(&self, seconds: u64) -> bool {
-        self.tunnels.get() == 0 && self.quiet_for() > 2 * seconds * 1000
+        let streams = self.timed.borrow();
+        let allowances = streams.iter().filter_map(Weak::upgrade).map(|timed| timed.deadline().allowance());
+        let longest = allowances.fold(seconds * 1000, u64::max);
+        self.tunnels.get() == 0 && self.quiet_for() > 2 * longest
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
@@ -80,6 +80,10 @@ impl Workers {
 /// Several listeners share a port, and the kernel spreads connections over them.
 fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     const BACKLOG: i32 = 4096;
+    /// A client that is gone without a word is noticed in three minutes, however long its stream may be silent. Connections that are
+    /// accepted have it from here.
+    const KEEPALIVE: TcpKeepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(30)).with_retries(4);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -87,6 +91,7 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_nonblocking(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -24,7 +24,7 @@ pub async fn tunnel(
     reply: &mut Buffer,
 ) {
     let Connection { stream, worker, deadline, peer, .. } = connection;
-    deadline.allow(&worker.deadlines, forwarding.policy.limits.idle_timeout);
+    deadline.allow(&worker.deadlines, forwarding.policy.limits.stream_idle_timeout);
     if let Some(identity) = &forwarding.identity {
         deadline.bind(&worker.deadlines, Arc::clone(identity), true);
     }

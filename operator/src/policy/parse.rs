@@ -360,11 +360,14 @@ fn require(field: &str, require: &crd::Require) -> Result<Require, Rejected> {
     Ok(parsed)
 }
 
+const DAY: u64 = 24 * 60 * 60;
+
 fn limits(limits: &crd::Limits) -> Result<Limits, Rejected> {
     Ok(Limits {
         request_headers: value::bytes("spec.limits.requestHeaders", &limits.request_headers, 1 << 10, 1 << 20)?,
         request_body: value::bytes("spec.limits.requestBody", &limits.request_body, 1, 1 << 40)?,
-        idle_timeout: value::seconds("spec.limits.idleTimeout", &limits.idle_timeout, 1, 24 * 60 * 60)?,
+        idle_timeout: value::seconds("spec.limits.idleTimeout", &limits.idle_timeout, 1, DAY)?,
+        stream_idle_timeout: value::seconds("spec.limits.streamIdleTimeout", &limits.stream_idle_timeout, 1, DAY)?,
     })
 }
 

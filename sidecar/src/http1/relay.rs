@@ -142,10 +142,14 @@ impl Relay<'_> {
                 Some(Digested::Final(plan, event_stream)) => break (plan, event_stream),
             }
         };
+        let Limits { worker, deadline } = self.limits;
+        if event_stream {
+            deadline.allow(&worker.deadlines, self.forwarding.policy.limits.stream_idle_timeout);
+        }
         if let Some(identity) = &self.forwarding.identity
             && !(granted && identity.life.is_over())
         {
-            self.limits.deadline.bind(&self.limits.worker.deadlines, Arc::clone(identity), event_stream);
+            deadline.bind(&worker.deadlines, Arc::clone(identity), event_stream);
         }
         match plan.framing {
             ReplyFraming::None => self.write(to, out, 0).await?,

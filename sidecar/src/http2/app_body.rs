@@ -73,10 +73,14 @@ impl Timed {
     }
 
     pub fn new(session: &Rc<Session>, seconds: u64) -> Self {
-        let deadlines = &session.worker.deadlines;
-        let deadline = deadlines.register();
-        deadline.allow(deadlines, seconds);
-        Self { session: Rc::clone(session), deadline }
+        let timed = Self { session: Rc::clone(session), deadline: session.worker.deadlines.register() };
+        timed.allow(seconds);
+        timed
+    }
+
+    /// From now on so long without progress.
+    pub fn allow(&self, seconds: u64) {
+        self.deadline.allow(&self.session.worker.deadlines, seconds);
     }
 
     /// From now on it wakes this task.

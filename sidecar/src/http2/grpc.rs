@@ -32,7 +32,7 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
 pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: Incoming) -> Result<Response, Failure> {
-    let timed = Timed::of_stream(session, forwarding.policy.limits.idle_timeout);
+    let timed = Timed::of_stream(session, forwarding.policy.limits.stream_idle_timeout);
     let allowed = forwarding.policy.limits.request_body;
     let body = CallRequest { body, allowed, timed: Rc::clone(&timed), forwarding: Rc::clone(forwarding) };
     let request = request(&forwarding.head, body)?;

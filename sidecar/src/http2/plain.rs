@@ -276,6 +276,9 @@ impl Answer {
         session: &Rc<Session>,
         forwarding: &Rc<Forwarding>,
     ) -> Response {
+        if self.event_stream {
+            timed.allow(forwarding.policy.limits.stream_idle_timeout);
+        }
         if !self.signed_out {
             timed.bind(forwarding, self.event_stream);
         }

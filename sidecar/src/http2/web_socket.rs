@@ -79,7 +79,7 @@ async fn tunnel(
     session.worker.runtime.metrics.upgraded.inc();
     // A client that is gone has no stream any more.
     if let Ok(stream) = switching.await {
-        let timed = Timed::new(&session, forwarding.policy.limits.idle_timeout);
+        let timed = Timed::new(&session, forwarding.policy.limits.stream_idle_timeout);
         timed.watch().await;
         timed.bind(&forwarding, true);
         let limits = Limits { worker: &session.worker, deadline: timed.deadline() };

@@ -116,6 +116,11 @@ impl Deadline {
         self.entry.passed.get()
     }
 
+    /// Milliseconds without progress.
+    pub fn allowance(&self) -> u64 {
+        self.entry.allowance.get()
+    }
+
     /// For how many milliseconds its owner has taken no notice that it passed.
     pub fn overdue(&self, all: &Deadlines) -> u64 {
         if self.has_passed() { all.now.get().saturating_sub(self.entry.at.get()) } else { 0 }

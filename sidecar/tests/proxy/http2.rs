@@ -284,11 +284,20 @@ fn a_trace_goes_on_over_http_2_and_in_calls() {
 
 #[test]
 fn a_call_lives_as_long_as_its_messages_come_either_way() {
-    let sidecar = Sidecar::with(grpc_app(), |config| config["limits"]["idle_timeout"] = 1.into());
+    let sidecar = Sidecar::with(grpc_app(), |config| config["limits"]["stream_idle_timeout"] = 1.into());
     // A message each 20 ms, for two seconds and more, before the app says anything.
     let frames = (0..110).map(|_| Frame::data(Bytes::from("x"))).collect();
     let (_, _, body, trailers) = run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::new(frames)).unwrap()));
     assert_eq!((body.len(), trailers["grpc-status"].as_bytes()), (110, &b"0"[..]));
+}
+
+#[test]
+fn an_event_stream_may_be_silent_for_longer_than_a_request() {
+    let sidecar = Sidecar::with(crate::upgrades::event_after(Duration::from_millis(2500)), |config| {
+        config["limits"]["idle_timeout"] = 1.into();
+    });
+    let (status, _, body, _) = run(ask(&sidecar, request("GET", "/events").body(Frames::text("")).unwrap()));
+    assert_eq!((status.as_u16(), &body[..]), (200, &b"data: 1\n\n"[..]));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use cloakroom_sidecar::metrics::Cut;
@@ -128,6 +129,43 @@ fn the_end_of_the_session_ends_its_event_streams() {
 }
 
 #[test]
+fn what_is_opened_for_long_may_be_silent_for_longer_than_a_request() {
+    let at_once = |config: &mut serde_json::Value| config["limits"]["idle_timeout"] = 1.into();
+    let sidecar = Sidecar::with(echo(), at_once);
+    let mut client = open(&sidecar);
+    thread::sleep(Duration::from_millis(2500));
+    client.send("ping");
+    assert_eq!(client.read(4), b"ping");
+
+    let sidecar = Sidecar::with(event_after(Duration::from_millis(2500)), at_once);
+    let mut client = sidecar.client();
+    client.send(get("/events", ""));
+    client.head();
+    assert!(String::from_utf8_lossy(&client.rest()).contains("data: 1"));
+}
+
+#[test]
+fn a_silent_event_stream_is_closed_in_the_end() {
+    let app = event_after(Duration::from_secs(20));
+    let sidecar = Sidecar::with(app, |config| config["limits"]["stream_idle_timeout"] = 1.into());
+    let mut client = sidecar.client();
+    client.send(get("/events", ""));
+    client.head();
+    let began = Instant::now();
+    client.rest();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+pub(crate) fn event_after(silence: Duration) -> App {
+    App::raw(move |mut stream, _| {
+        read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n").unwrap();
+        thread::sleep(silence);
+        let _ = stream.write_all(b"data: 1\n\n");
+    })
+}
+
+#[test]
 fn another_sites_page_cannot_open_a_socket_with_the_cookie() {
     let sidecar = Sidecar::start(echo());
     let upgrade = |origin: &str| {
@@ -153,7 +191,7 @@ fn without_a_token_there_is_no_socket() {
 
 #[test]
 fn an_idle_tunnel_is_closed() {
-    let sidecar = Sidecar::with(echo(), |config| config["limits"]["idle_timeout"] = 1.into());
+    let sidecar = Sidecar::with(echo(), |config| config["limits"]["stream_idle_timeout"] = 1.into());
     let mut client = open(&sidecar);
     let began = Instant::now();
     client.rest();

@@ -123,7 +123,7 @@ fn the_end_of_the_session_ends_it() {
 
 #[test]
 fn an_idle_one_is_closed() {
-    let sidecar = Sidecar::with(echo(), |config| config["limits"]["idle_timeout"] = 1.into());
+    let sidecar = Sidecar::with(echo(), |config| config["limits"]["stream_idle_timeout"] = 1.into());
     run(async {
         let mut socket = opened(&sidecar).await;
         let began = Instant::now();

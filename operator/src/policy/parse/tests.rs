@@ -16,7 +16,10 @@ fn defaults_are_the_documented_ones() {
     let policy = parse_spec("").unwrap();
     assert_eq!(policy.audience, "web/shop");
     assert_eq!(policy.session, SessionTerms { idle_seconds: 1800, absolute_seconds: 43200 });
-    assert_eq!(policy.limits, Limits { request_headers: 32 << 10, request_body: 10 << 20, idle_timeout: 60 });
+    assert_eq!(
+        policy.limits,
+        Limits { request_headers: 32 << 10, request_body: 10 << 20, idle_timeout: 60, stream_idle_timeout: 3600 }
+    );
     assert_eq!(policy.outage, Outage::Deny);
     assert_eq!(policy.token_sources[0], TokenSource::Cookie { name: "__Host-cloakroom".into() });
 }
@@ -110,6 +113,7 @@ fn durations_and_sizes_are_read() {
 #[case("limits: {requestBody: 10MB}", "not a size")]
 #[case("limits: {requestBody: 99999999999999999999}", "not a size")]
 #[case("limits: {idleTimeout: 25h}", "too long")]
+#[case("limits: {streamIdleTimeout: 25h}", "spec.limits.streamIdleTimeout: 25h is too long")]
 fn what_means_nothing_is_rejected_with_field_and_sentence(#[case] fragment: &str, #[case] sentence: &str) {
     let spec = format!("{{selector: {{matchLabels: {{app: shop}}}}, {fragment}}}");
     let refusal = match serde_norway::from_str::<AuthPolicySpec>(&spec) {
