@@ -47,15 +47,24 @@ def spellings():
     yield "http://a/open/../secret/file.txt"
 
 
+def led_astray():
+    """Paths that nobody minds, and a header that has servers take them for another."""
+    for path in ("/open/secret/file.txt", "/open", "/open/file.txt"):
+        for name in ("SCRIPT_NAME", "script_name", "Script-Name", "PATH_INFO", "REQUEST_URI", "X-Script-Name", "X-Forwarded-Prefix", "X-Forwarded-Path",
+                     "X-Forwarded-Uri", "X-Original-URL", "X-Original-Uri", "X-Rewrite-URL", "X-Envoy-Original-Path", "X-Original-Prefix"):  # fmt: skip
+            for value in ("/open", "/open/", "/secret/file.txt"):
+                yield path, f"{name}: {value}\r\n"
+
+
 def search(server, port, tally):
     direct, through, asked = [], [], 0
     own, sidecars = Fetcher(server.port), Fetcher(port)
-    for path in spellings():
+    for path, header in itertools.chain(zip(spellings(), itertools.repeat("")), led_astray()):
         asked += 1
-        if own.fetch(path):
-            direct.append(path)
-        if sidecars.fetch(path):
-            through.append(path)
+        if own.fetch(path, header):
+            direct.append(path + header)
+        if sidecars.fetch(path, header):
+            through.append(path + header)
     print(f"{server.name}: {asked} spellings of a denied file; {len(direct)} fetch it from the app, {len(through)} through the sidecar")
     tally.check(f"paths: spellings that {server.name} takes for the file", None if len(direct) >= WORKING else f"only {direct}")
     tally.check(f"paths: no spelling leads to the file ({server.name})", f"{through}" if through else None)
@@ -69,18 +78,18 @@ class Fetcher:
     def __init__(self, port):
         self.port, self.stream = port, None
 
-    def fetch(self, path):
+    def fetch(self, path, header):
         try:
-            return SECRET in self.get(path)[2]
+            return SECRET in self.get(path, header)[2]
         except (wire.Cut, ValueError):
             # Closed, or an answer that is none: another connection for the next.
             self.stream = None
             return False
 
-    def get(self, path):
+    def get(self, path, header=""):
         if self.stream is None:
             self.stream = wire.Stream(self.port)
-        self.stream.send(f"GET {path} HTTP/1.1\r\nHost: a\r\nX-Static: 1\r\n\r\n".encode("latin-1"))
+        self.stream.send(f"GET {path} HTTP/1.1\r\nHost: a\r\nX-Static: 1\r\n{header}\r\n".encode("latin-1"))
         answer = self.stream.answer()
         if answer[1].get("connection", "").lower() == "close" or answer[0] == 400:
             self.stream = None

@@ -9,16 +9,26 @@ pub struct Reserved {
 }
 
 /// How proxies tell for whom they forward, and for which URL: a client's word for it is a client's wish.
-const FORWARDING: [&[u8]; 9] = [
+const FORWARDING: [&[u8]; 19] = [
     b"forwarded",
+    b"client-ip",
     b"x-real-ip",
     b"x-client-ip",
     b"x-cluster-client-ip",
     b"true-client-ip",
-    b"x-original-url",
-    b"x-original-uri",
+    b"cf-connecting-ip",
+    b"fastly-client-ip",
+    b"x-envoy-external-address",
+    b"x-envoy-original-path",
+    b"x-original-for",
+    b"x-original-forwarded-for",
     b"x-original-host",
+    b"x-original-prefix",
+    b"x-original-proto",
+    b"x-original-uri",
+    b"x-original-url",
     b"x-rewrite-url",
+    b"x-script-name",
 ];
 const FORWARDING_PREFIX: &[u8] = b"x-forwarded";
 const FORWARDING_LENGTHS: u64 = lengths(&FORWARDING);
@@ -26,8 +36,31 @@ const FORWARDING_LENGTHS: u64 = lengths(&FORWARDING);
 /// One variable with `Content-Length` and `Transfer-Encoding` to CGI's heirs, and another header to whoever framed the body.
 const FRAMING: [&[u8]; 2] = [b"content-length", b"transfer-encoding"];
 
-/// CGI makes `HTTP_PROXY` of it, which programs take for their environment's (httpoxy, CVE-2016-5385).
-const NEVER: [&str; 1] = ["proxy"];
+/// `Proxy`: CGI makes `HTTP_PROXY` of it, which programs take for their environment's (httpoxy, CVE-2016-5385). The others are CGI's
+/// variables (RFC 3875 §4.1) and what servers set beside them: gunicorn takes `SCRIPT_NAME` and `PATH_INFO` from localhost's word, which
+/// here is anybody's, and serves another path than was asked for.
+const NEVER: [&str; 20] = [
+    "proxy",
+    "auth-type",
+    "document-root",
+    "document-uri",
+    "gateway-interface",
+    "path-info",
+    "path-translated",
+    "query-string",
+    "remote-addr",
+    "remote-host",
+    "remote-ident",
+    "remote-user",
+    "request-method",
+    "request-uri",
+    "script-filename",
+    "script-name",
+    "server-name",
+    "server-port",
+    "server-protocol",
+    "server-software",
+];
 
 const OWN_PREFIX: &[u8] = b"cloakroom-";
 
