@@ -37,7 +37,7 @@ use crate::request::rescue::Failure;
 use crate::worker::Worker;
 use app_body::Timed;
 use body::ReplyBody;
-pub use grpc::Channels;
+pub use grpc::channels::Channels;
 use rewind::Rewind;
 
 /// Requests at a time on one connection; also what a connection can make the app bear.

@@ -99,6 +99,10 @@ impl Timed {
         }
     }
 
+    pub fn unbind(&self) {
+        self.deadline.unbind();
+    }
+
     pub fn deadline(&self) -> &Deadline {
         &self.deadline
     }

@@ -1,5 +1,7 @@
 //! gRPC calls: to the app as HTTP/2, with trailers both ways.
 
+pub mod channels;
+
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -8,85 +10,68 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 use hyper::body::{Body, Frame, Incoming};
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 
 use super::app_body::{Timed, append, header_map, tell_decision};
 use super::body::{CutShort, ReplyBody};
-use super::{LocalExecutor, Response, Session};
+use super::{Response, Session};
 use crate::http1::request_body::may_trail;
 use crate::http1::request_head::{self, field_store};
 use crate::http1::unreadable::Unreadable;
 use crate::metrics::Cut;
+use crate::request::decide::Refusal;
 use crate::request::gate::Forwarding;
 use crate::request::hand_back;
 use crate::request::head::{Field, Known};
 use crate::request::rescue::Failure;
-use crate::upstream::{self, UpstreamError};
-
-/// The worker's one HTTP/2 connection to each port of the app.
-#[derive(Default)]
-pub struct Channels(std::cell::RefCell<Vec<(u16, SendRequest<CallRequest>)>>);
-
-const STREAM_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+use crate::upstream::UpstreamError;
 
 pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: Incoming) -> Result<Response, Failure> {
     let timed = Timed::of_stream(session, forwarding.policy.limits.stream_idle_timeout);
+    // A call may be long in coming to its answer's head, and all the while its messages go to the app.
+    timed.bind(forwarding, true);
     let allowed = forwarding.policy.limits.request_body;
     let body = CallRequest { body, allowed, timed: Rc::clone(&timed), forwarding: Rc::clone(forwarding) };
     let request = request(&forwarding.head, body)?;
-    let mut channel = channel(session, &timed).await?;
+    let place = channels::place(session, &timed, forwarding.policy.limits.idle_timeout).await?;
+    let mut channel = place.channel();
     let mut answering = pin!(channel.send_request(request));
     let reply = poll_fn(|cx| match answering.as_mut().poll(cx) {
-        Poll::Pending if timed.has_passed(cx) => Poll::Ready(Err(UpstreamError::TimedOut)),
-        Poll::Ready(Err(_)) => Poll::Ready(Err(UpstreamError::Closed)),
+        Poll::Pending if timed.has_passed(cx) => Poll::Ready(Err(out_of_time(forwarding))),
+        Poll::Ready(Err(_)) => Poll::Ready(Err(UpstreamError::Closed.into())),
         Poll::Ready(Ok(reply)) => Poll::Ready(Ok(reply)),
         Poll::Pending => Poll::Pending,
     })
     .await?;
     let (parts, body) = reply.into_parts();
     let given: Vec<Field<'_>> = fields_of(&parts.headers);
-    if let Some(wishes) = hand_back::wishes(&given)? {
+    let wishes = hand_back::wishes(&given)?;
+    let asked = wishes.is_some();
+    if let Some(wishes) = wishes {
+        // What the app asks for must not cut the very answer that says so.
+        timed.unbind();
         forwarding.grant(&session.worker, wishes).await?;
     }
     let mut headers = header_map(&given, forwarding, session);
     tell_decision(&mut headers, forwarding);
-    let signed_out = forwarding.identity.as_ref().is_some_and(|identity| identity.life.is_over());
-    if !signed_out {
+    if asked && !is_over(forwarding) {
         timed.bind(forwarding, true);
     }
     forwarding.answered(&session.worker, &session.peer, parts.status.as_u16());
-    let body = CallBody { body, timed, forwarding: Rc::clone(forwarding), session: Rc::clone(session), over: false };
+    let (forwarding, session) = (Rc::clone(forwarding), Rc::clone(session));
+    let body = CallBody { body, timed, forwarding, session, over: false, _place: place };
     let mut response = http::Response::new(ReplyBody::call(body));
     *response.status_mut() = parts.status;
     *response.headers_mut() = headers;
     Ok(response)
 }
 
-async fn channel(session: &Session, timed: &Timed) -> Result<SendRequest<CallRequest>, UpstreamError> {
-    let channels = &session.worker.channels.0;
-    let port = session.app_port;
-    let open = channels
-        .borrow()
-        .iter()
-        .find(|(p, channel)| *p == port && !channel.is_closed())
-        .map(|(_, channel)| channel.clone());
-    if let Some(open) = open {
-        return Ok(open);
-    }
-    let stream = upstream::connect(port, timed.deadline()).await?.stream;
-    let mut builder = http2::Builder::new(LocalExecutor);
-    builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
-    let (channel, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|_| UpstreamError::Closed)?;
-    tokio::task::spawn_local(async move {
-        // Whoever waits for an answer on it learns of its end from there.
-        let _ = connection.await;
-    });
-    let mut channels = channels.borrow_mut();
-    channels.retain(|(p, channel)| *p != port && !channel.is_closed());
-    channels.push((port, channel.clone()));
-    Ok(channel)
+fn is_over(forwarding: &Forwarding) -> bool {
+    forwarding.identity.as_ref().is_some_and(|identity| identity.life.is_over())
+}
+
+/// Its session's end, or silence.
+fn out_of_time(forwarding: &Forwarding) -> Failure {
+    if is_over(forwarding) { Refusal::Inactive.into() } else { UpstreamError::TimedOut.into() }
 }
 
 /// The head that an HTTP/1.1 app would get, as HTTP/2.
@@ -171,6 +156,7 @@ pub struct CallBody {
     forwarding: Rc<Forwarding>,
     session: Rc<Session>,
     over: bool,
+    _place: channels::Place,
 }
 
 impl CallBody {

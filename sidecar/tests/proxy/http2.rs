@@ -73,11 +73,11 @@ pub(crate) fn request(method: &str, path: &str) -> http::request::Builder {
         .header("authorization", format!("Bearer {}", token()))
 }
 
-async fn ask(sidecar: &Sidecar, request: Request<Frames>) -> (StatusCode, HeaderMap, Bytes, HeaderMap) {
+pub(crate) async fn ask(sidecar: &Sidecar, request: Request<Frames>) -> (StatusCode, HeaderMap, Bytes, HeaderMap) {
     whole(connect(sidecar).await.send_request(request).await.unwrap()).await
 }
 
-async fn whole(response: Response<Incoming>) -> (StatusCode, HeaderMap, Bytes, HeaderMap) {
+pub(crate) async fn whole(response: Response<Incoming>) -> (StatusCode, HeaderMap, Bytes, HeaderMap) {
     let (parts, body) = response.into_parts();
     let collected = body.collect().await.unwrap();
     let trailers = collected.trailers().cloned().unwrap_or_default();
@@ -212,7 +212,12 @@ fn an_answer_that_breaks_off_resets_the_stream() {
 }
 
 /// An app that speaks HTTP/2 only: echoes messages, then trailers; `/grpc.Test/Open` stays open.
-fn grpc_app() -> App {
+pub(crate) fn grpc_app() -> App {
+    grpc_app_that_takes(None)
+}
+
+/// So many calls on one connection.
+pub(crate) fn grpc_app_that_takes(most: Option<u32>) -> App {
     let (port_sender, port) = std::sync::mpsc::channel();
     thread::spawn(move || {
         run(async move {
@@ -239,7 +244,8 @@ fn grpc_app() -> App {
                     }
                     Ok::<_, hyper::Error>(response)
                 });
-                let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                builder.max_concurrent_streams(most);
                 tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
             }
         });
@@ -249,7 +255,7 @@ fn grpc_app() -> App {
     app
 }
 
-fn call(path: &str) -> http::request::Builder {
+pub(crate) fn call(path: &str) -> http::request::Builder {
     request("POST", path).header("content-type", "application/grpc+proto").header("te", "trailers")
 }
 

@@ -6,6 +6,8 @@ mod drain;
 mod foreign;
 mod forwarding;
 #[cfg(test)]
+mod grpc;
+#[cfg(test)]
 mod hand_back;
 #[cfg(test)]
 mod harness;

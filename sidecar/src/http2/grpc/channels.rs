@@ -1,0 +1,124 @@
+//! HTTP/2 connections to the app, each of which carries many calls.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
+
+use super::CallRequest;
+use crate::http2::app_body::Timed;
+use crate::http2::{LocalExecutor, Session};
+use crate::upstream::{self, UpstreamError};
+
+/// On one connection; more get another one.
+const CALLS: u32 = 64;
+/// What a call's answer may hold here while its client takes nothing.
+const STREAM_WINDOW: u32 = 32 << 10;
+/// As much as all of them: clients that take nothing leave nobody else without.
+const CONNECTION_WINDOW: u32 = CALLS * STREAM_WINDOW;
+
+const SETTINGS_AGAIN: Duration = Duration::from_millis(1);
+
+/// Those of a worker.
+#[derive(Default)]
+pub struct Channels {
+    open: RefCell<Vec<Rc<Channel>>>,
+    /// What many find missing at once is opened once.
+    opening: Mutex<()>,
+}
+
+struct Channel {
+    port: u16,
+    sender: SendRequest<CallRequest>,
+    calls: Cell<usize>,
+    /// How many the app takes at once.
+    room: Rc<Cell<usize>>,
+}
+
+/// A call's place on a channel, for as long as the call lasts.
+pub struct Place(Rc<Channel>);
+
+impl Place {
+    fn on(channel: Rc<Channel>) -> Self {
+        channel.calls.set(channel.calls.get() + 1);
+        Self(channel)
+    }
+
+    pub fn channel(&self) -> SendRequest<CallRequest> {
+        self.0.sender.clone()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.calls.set(self.0.calls.get() - 1);
+    }
+}
+
+/// `seconds`: how long an app that takes connections may take to say that it speaks HTTP/2.
+pub async fn place(session: &Session, timed: &Timed, seconds: u64) -> Result<Place, UpstreamError> {
+    let (channels, port) = (&session.worker.channels, session.app_port);
+    if let Some(place) = channels.find(port) {
+        return Ok(place);
+    }
+    let _turn = channels.opening.lock().await;
+    if let Some(place) = channels.find(port) {
+        return Ok(place);
+    }
+    let opening = timeout(Duration::from_secs(seconds), open(port, timed));
+    let channel = Rc::new(opening.await.map_err(|_| UpstreamError::TimedOut)??);
+    channels.open.borrow_mut().push(Rc::clone(&channel));
+    Ok(Place::on(channel))
+}
+
+impl Channels {
+    /// One with room. Of those that carry nothing, one stays for each port.
+    fn find(&self, port: u16) -> Option<Place> {
+        let mut open = self.open.borrow_mut();
+        let mut first = true;
+        open.retain(|channel| {
+            let stays = !channel.sender.is_closed() && (channel.port != port || first || channel.calls.get() > 0);
+            first &= channel.port != port || !stays;
+            stays
+        });
+        let found = open.iter().find(|channel| channel.port == port && channel.has_room());
+        found.map(|channel| Place::on(Rc::clone(channel)))
+    }
+}
+
+impl Channel {
+    fn has_room(&self) -> bool {
+        self.calls.get() < (CALLS as usize).min(self.room.get())
+    }
+}
+
+async fn open(port: u16, timed: &Timed) -> Result<Channel, UpstreamError> {
+    let stream = upstream::connect(port, timed.deadline()).await?.stream;
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    // Until the app's settings say how many calls it takes at once (RFC 9113 §6.5.2), nobody knows.
+    builder.initial_max_send_streams(0);
+    let (sender, mut connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|_| UpstreamError::Closed)?;
+    // hyper tells nobody when they have come.
+    while connection.current_max_send_streams() == 0 {
+        if poll_fn(|cx| Poll::Ready(Pin::new(&mut connection).poll(cx).is_ready())).await {
+            return Err(UpstreamError::Closed);
+        }
+        sleep(SETTINGS_AGAIN).await;
+    }
+    let room = Rc::new(Cell::new(connection.current_max_send_streams()));
+    let told = Rc::clone(&room);
+    tokio::task::spawn_local(poll_fn(move |cx| {
+        told.set(connection.current_max_send_streams());
+        // Whoever waits for an answer on it learns of its end from there.
+        Pin::new(&mut connection).poll(cx).map(drop)
+    }));
+    Ok(Channel { port, sender, calls: Cell::new(0), room })
+}

@@ -1,0 +1,111 @@
+//! gRPC calls that last, and many at a time.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+use crate::harness::{Sidecar, token};
+use crate::http2::{Frames, ask, call, connect, grpc_app, grpc_app_that_takes, run, whole};
+
+/// A message each 20 ms, for four seconds; the app answers nothing before the last.
+fn messages() -> Frames {
+    Frames::new((0..200).map(|_| Frame::data(Bytes::from("x"))).collect())
+}
+
+/// All at the same time; what they came to, in their order.
+async fn join_all<F>(calls: impl Iterator<Item = F>) -> Vec<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    let mut outputs = Vec::new();
+    for call in calls.map(tokio::spawn).collect::<Vec<_>>() {
+        outputs.push(call.await.unwrap());
+    }
+    outputs
+}
+
+#[test]
+fn the_end_of_the_session_ends_a_call_that_the_app_has_not_answered() {
+    let sidecar = Sidecar::start(grpc_app());
+    run(async {
+        let mut sender = connect(&sidecar).await;
+        let began = Instant::now();
+        let answer = sender.send_request(call("/grpc.Test/Echo").body(messages()).unwrap());
+        let (answer, ()) = tokio::join!(answer, async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            sidecar.authority.revoke(&token());
+        });
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        let (status, headers, _, _) = whole(answer.unwrap()).await;
+        assert_eq!((status.as_u16(), headers["grpc-status"].as_bytes()), (200, &b"16"[..]));
+    });
+}
+
+#[test]
+fn more_calls_than_the_app_takes_on_a_connection_get_another() {
+    let sidecar = Sidecar::start(grpc_app_that_takes(Some(3)));
+    run(async {
+        let sender = connect(&sidecar).await;
+        let began = Instant::now();
+        // Each stays for ten seconds, but its head comes at once.
+        let heads = (0..12).map(|_| {
+            let mut sender = sender.clone();
+            async move { sender.send_request(call("/grpc.Test/Open").body(Frames::text("")).unwrap()).await }
+        });
+        let heads = join_all(heads).await;
+        assert!(heads.iter().all(|head| head.as_ref().unwrap().headers().get("grpc-status").is_none()));
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn whoever_takes_no_answers_leaves_the_others_theirs() {
+    const CALLS: usize = 40;
+    let sidecar = Sidecar::start(grpc_app());
+    let large = Bytes::from(vec![b'x'; 200_000]);
+    run(async {
+        let stream = TcpStream::connect(sidecar.address).await.unwrap();
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(1);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let stalled = (0..CALLS).map(|_| {
+            let (mut sender, body) = (sender.clone(), Frames::text(large.clone()));
+            async move { sender.send_request(call("/grpc.Test/Echo").body(body).unwrap()).await.unwrap() }
+        });
+        let stalled = join_all(stalled).await;
+        // What the app says to them fills all that may be held for them.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let other = ask(&sidecar, call("/grpc.Test/Echo").body(Frames::text(large.clone())).unwrap());
+        let (.., body, trailers) = tokio::time::timeout(Duration::from_secs(5), other).await.unwrap();
+        assert_eq!((body.len(), trailers["grpc-status"].as_bytes()), (large.len(), &b"0"[..]));
+        assert_eq!(stalled.len(), CALLS);
+        drop(stalled);
+    });
+}
+
+#[test]
+fn a_connection_that_carried_many_calls_carries_the_next() {
+    let sidecar = Sidecar::start(grpc_app_that_takes(Some(2)));
+    run(async {
+        for _ in 0..3 {
+            let sender = connect(&sidecar).await;
+            let calls = (0..7).map(|n| {
+                let mut sender = sender.clone();
+                async move {
+                    let message = call("/grpc.Test/Echo").body(Frames::text(format!("{n}"))).unwrap();
+                    let body = sender.send_request(message).await.unwrap().into_body();
+                    body.collect().await.unwrap().to_bytes()
+                }
+            });
+            let echoes = join_all(calls).await;
+            assert_eq!(echoes, (0..7).map(|n| n.to_string()).collect::<Vec<_>>());
+        }
+    });
+}
