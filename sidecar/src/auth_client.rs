@@ -151,7 +151,7 @@ impl AuthClient {
         }
         let hit = self.cache.get(fingerprint, now)?;
         if hit.renew {
-            self.renew(token.clone(), *fingerprint);
+            self.renew(token, *fingerprint);
         }
         Some(hit.identity)
     }

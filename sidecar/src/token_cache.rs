@@ -51,7 +51,7 @@ pub struct TokenCache {
 }
 
 /// SHA-256 of kind, id and secret: whoever can name it holds the very token.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
 /// An answer, and when the auth service gave it.
@@ -448,6 +448,10 @@ impl Entry {
 }
 
 impl Fingerprint {
+    /// The bounds of the order that they have among each other.
+    const FIRST: Self = Self([0; 32]);
+    const LAST: Self = Self([u8::MAX; 32]);
+
     pub fn of(token: &OpaqueToken) -> Self {
         Self(token.fingerprint())
     }

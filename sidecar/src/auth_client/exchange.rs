@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cloakroom_protocol::introspection::{ActiveToken, Introspection};
-use cloakroom_protocol::presented::{Kind, Presented};
+use cloakroom_protocol::presented::{ForeignToken, Kind, Presented};
 use cloakroom_protocol::token::TokenId;
 use tokio::time::{Instant, timeout};
 
 use super::calls::{Answered, CallError};
-use super::inquiries::{Occasion, Told};
+use super::inquiries::{self, Inquiry, Occasion, Told};
 use super::postbox::{self, Addressee};
 use super::{AuthClient, lock};
 use crate::authority::{Exchanged, Unavailable};
@@ -67,13 +67,13 @@ impl AuthClient {
         }
         let (asking, told) = postbox::address();
         if self.join(fingerprint, asking) {
-            self.depart(token.clone(), fingerprint, Known::No);
+            self.depart(token, fingerprint, Known::No);
         }
         told.await.unwrap_or(Err(Unavailable))
     }
 
     /// Ahead of the JWT's end, in the background. Whoever comes meanwhile is served from the cache.
-    pub(super) fn renew(&self, token: Presented, fingerprint: Fingerprint) {
+    pub(super) fn renew(&self, token: &Presented, fingerprint: Fingerprint) {
         let started = match lock(&self.flights).entry(fingerprint) {
             std::collections::hash_map::Entry::Occupied(_) => false,
             std::collections::hash_map::Entry::Vacant(place) => {
@@ -102,88 +102,123 @@ impl AuthClient {
         false
     }
 
-    /// On the control thread. Goes on even if everyone who waits goes away: the next one will ask the same.
-    pub(super) async fn fly(self: Arc<Self>, token: Presented, fingerprint: Fingerprint, known: Known) {
-        loop {
-            let outcome = self.ask_in_turn(&token, fingerprint, known).await;
-            self.trying.store(false, Ordering::Relaxed);
-            let Some(waiting) = self.land(&fingerprint) else { return };
-            for addressee in waiting {
-                addressee.tell(outcome.clone());
+    /// From any thread. Goes on even if everyone who waits goes away: the next one will ask the same.
+    fn depart(&self, token: &Presented, fingerprint: Fingerprint, known: Known) {
+        match token {
+            Presented::Ours(token) => self.inquire(Inquiry::new(token.clone(), fingerprint)),
+            Presented::Foreign(token) => {
+                let Some(this) = self.this.upgrade() else { return };
+                self.runtime.spawn(this.fly_alone(token.clone(), fingerprint, known));
             }
-            if !lock(&self.flights).contains_key(&fingerprint) {
+        }
+    }
+
+    /// About another issuer's token: who has to ask that issuer first keeps nobody else waiting.
+    async fn fly_alone(self: Arc<Self>, token: ForeignToken, fingerprint: Fingerprint, known: Known) {
+        let presented = Presented::Foreign(token);
+        loop {
+            let outcome = self.ask_in_turn(&presented, fingerprint, known).await;
+            if !self.land(&fingerprint, &outcome) {
                 return;
             }
         }
     }
 
-    /// Whom to tell; the flight stays if there are others for whom it must be repeated.
-    fn land(&self, fingerprint: &Fingerprint) -> Option<Vec<Addressee>> {
-        let mut flights = lock(&self.flights);
-        let flight = flights.get_mut(fingerprint)?;
-        let next = std::mem::take(&mut flight.next);
-        if next.is_empty() {
-            return flights.remove(fingerprint).map(|flight| flight.waiting);
-        }
-        Some(std::mem::replace(&mut flight.waiting, next))
-    }
-
     async fn ask_in_turn(&self, token: &Presented, fingerprint: Fingerprint, known: Known) -> Outcome {
-        let _slot = match (token, known) {
-            (Presented::Ours(_), _) | (_, Known::Yes) => None,
+        let _slot = match known {
+            Known::Yes => None,
             // Who waits in vain is told what everybody is told whom nobody answers.
-            (Presented::Foreign(_), Known::No) => match timeout(SLOT_WITHIN, self.foreign_questions.acquire()).await {
+            Known::No => match timeout(SLOT_WITHIN, self.foreign_questions.acquire()).await {
                 Ok(Ok(slot)) => Some(slot),
                 Ok(Err(_)) | Err(_) => return Err(Unavailable),
             },
         };
-        self.ask_until_current(token, fingerprint).await
+        let mut attempt = 1;
+        loop {
+            let began = Instant::now();
+            let answer = self.ask_alone(token).await;
+            if let Some(outcome) = self.judge(token, fingerprint, (attempt, began), answer) {
+                return outcome;
+            }
+            attempt += 1;
+        }
     }
 
-    async fn ask_until_current(&self, token: &Presented, fingerprint: Fingerprint) -> Outcome {
-        for attempt in 1..=ATTEMPTS {
-            let started = Instant::now();
-            let answer = self.ask(token, fingerprint, attempt == ATTEMPTS).await;
-            self.metrics.introspection_seconds.observe(started.elapsed());
-            match answer {
-                Ok(exchanged) => {
-                    self.hanging.store(false, Ordering::Relaxed);
-                    let answer =
-                        if matches!(exchanged, Exchanged::Active(_)) { Answer::Active } else { Answer::Inactive };
-                    self.metrics.introspections.of(answer).inc();
-                    return Ok(exchanged);
+    /// What comes of an answer, or of not having one; `None`: it was overtaken, and is to be asked for again.
+    pub(super) fn judge(
+        &self,
+        token: &Presented,
+        fingerprint: Fingerprint,
+        (attempt, began): (usize, Instant),
+        answer: inquiries::Answer,
+    ) -> Option<Outcome> {
+        self.metrics.introspection_seconds.observe(began.elapsed());
+        let last = attempt == ATTEMPTS;
+        let judged = answer.map_err(Unusable::from).and_then(|told| self.believe(token, fingerprint, told, last));
+        match judged {
+            Ok(exchanged) => {
+                self.hanging.store(false, Ordering::Relaxed);
+                let answer = if matches!(exchanged, Exchanged::Active(_)) { Answer::Active } else { Answer::Inactive };
+                self.metrics.introspections.of(answer).inc();
+                Some(Ok(exchanged))
+            }
+            Err(Unusable::NotAdmitted(NotAdmitted::Overtaken(why, _))) => {
+                self.metrics.overtaken.inc();
+                if why == Overtaken::Uncovered {
+                    self.abandon_stream();
                 }
-                Err(Unusable::NotAdmitted(NotAdmitted::Overtaken(why, _))) => {
-                    self.metrics.overtaken.inc();
-                    if why == Overtaken::Uncovered {
-                        self.abandon_stream();
-                    }
-                }
-                Err(error) => {
-                    // What hangs may be the other issuer, and that is no reason to keep everybody else waiting.
-                    let ours = token.ours().is_some();
-                    if ours && matches!(&error, Unusable::Call(call) if matches!(**call, CallError::Timeout)) {
-                        self.hanging.store(true, Ordering::Relaxed);
-                    }
-                    self.metrics.introspections.of(Answer::Failed).inc();
-                    // Of a lost connection its keeper has told; once is enough.
-                    let known = matches!(&error, Unusable::Call(call) if matches!(**call, CallError::NotConnected(_)));
-                    // And whoever sends junk of other issuers' kind must not write our log.
-                    let say = if known || !ours { log::debug } else { log::warn };
-                    say("cannot introspect", &[("token", &token.id()), ("error", &error)]);
-                    return Err(Unavailable);
-                }
+                last.then_some(Err(Unavailable))
+            }
+            Err(error) => {
+                self.failed(token, &error);
+                Some(Err(Unavailable))
             }
         }
-        Err(Unavailable)
     }
 
-    async fn ask(&self, token: &Presented, fingerprint: Fingerprint, last: bool) -> Result<Exchanged, Unusable> {
-        let Told { answered, occasion: Occasion { question, asked, policy } } = match token {
-            Presented::Ours(token) => self.inquire(token).await?,
-            Presented::Foreign(token) => self.inquire_alone(token).await?,
+    fn failed(&self, token: &Presented, error: &Unusable) {
+        // What hangs may be the other issuer, and that is no reason to keep everybody else waiting.
+        let ours = token.ours().is_some();
+        if ours && matches!(error, Unusable::Call(call) if matches!(**call, CallError::Timeout)) {
+            self.hanging.store(true, Ordering::Relaxed);
+        }
+        self.metrics.introspections.of(Answer::Failed).inc();
+        // Of a lost connection its keeper has told; once is enough.
+        let known = matches!(error, Unusable::Call(call) if matches!(**call, CallError::NotConnected(_)));
+        // And whoever sends junk of other issuers' kind must not write our log.
+        let say = if known || !ours { log::debug } else { log::warn };
+        say("cannot introspect", &[("token", &token.id()), ("error", error)]);
+    }
+
+    /// Tells those who wait. True if there are others, to whom this answer may be too old: it must be asked again.
+    pub(super) fn land(&self, fingerprint: &Fingerprint, outcome: &Outcome) -> bool {
+        self.trying.store(false, Ordering::Relaxed);
+        let (waiting, again) = {
+            let mut flights = lock(&self.flights);
+            let Some(flight) = flights.get_mut(fingerprint) else { return false };
+            let waiting = std::mem::take(&mut flight.waiting);
+            flight.waiting = std::mem::take(&mut flight.next);
+            let again = !flight.waiting.is_empty();
+            if !again {
+                flights.remove(fingerprint);
+            }
+            (waiting, again)
         };
-        let Some(mut fresh) = Self::fresh((token.kind(), token.id()), answered, asked)? else {
+        for addressee in waiting {
+            addressee.tell(outcome.clone());
+        }
+        again
+    }
+
+    fn believe(
+        &self,
+        token: &Presented,
+        fingerprint: Fingerprint,
+        Told { answered, occasion }: Told,
+        last: bool,
+    ) -> Result<Exchanged, Unusable> {
+        let Occasion { question, asked, policy } = &*occasion;
+        let Some(mut fresh) = Self::fresh((token.kind(), token.id()), answered, *asked)? else {
             self.cache.refuse(fingerprint, Instant::now());
             return Ok(Exchanged::Inactive);
         };
@@ -191,7 +226,7 @@ impl AuthClient {
             Presented::Ours(_) => None,
             Presented::Foreign(token) => Some(token.clone()),
         };
-        match self.cache.admit(fingerprint, &question, fresh, &policy.jwt, Instant::now()) {
+        match self.cache.admit(fingerprint, question, fresh, &policy.jwt, Instant::now()) {
             Ok(identity) => Ok(Exchanged::Active(identity)),
             // Somebody writes to this session without pause: good for one request.
             Err(NotAdmitted::Overtaken(Overtaken::Updated, fresh)) if last => {

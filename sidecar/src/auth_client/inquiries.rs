@@ -4,14 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use cloakroom_protocol::internal_api::{IntrospectForm, IntrospectMany, MOST_TOKENS};
 use cloakroom_protocol::introspection::Introspection;
-use cloakroom_protocol::presented::{ForeignToken, Presented};
+use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::token::OpaqueToken;
 use http::StatusCode;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::calls::{Answered, CallError};
-use super::exchange::Known;
 use super::{AuthClient, lock};
 use crate::config::Policy;
 use crate::token_cache::{Fingerprint, Question};
@@ -21,29 +20,38 @@ const UNDERWAY: usize = 2;
 
 #[derive(Default)]
 pub struct Inquiries {
-    /// Flights that workers have asked for. One wake-up is enough for all that are in the list.
-    departing: Mutex<Vec<(Presented, Fingerprint, Known)>>,
     waiting: Mutex<Vec<Inquiry>>,
     came: Notify,
 }
 
-struct Inquiry {
-    token: OpaqueToken,
-    tell: oneshot::Sender<Result<Told, Arc<CallError>>>,
+/// What a flight asks.
+pub struct Inquiry {
+    token: Presented,
+    fingerprint: Fingerprint,
+    /// From 1.
+    attempt: usize,
+    since: Instant,
+}
+
+/// What questions that are put at the same moment have in common.
+pub struct Occasion {
+    pub question: Question,
+    pub asked: Instant,
+    pub policy: Arc<Policy>,
 }
 
 /// An answer, and what it is to be judged by.
 pub struct Told {
     pub answered: Answered<Introspection>,
-    pub occasion: Occasion,
+    pub occasion: Arc<Occasion>,
 }
 
-/// What questions that are put at the same moment have in common.
-#[derive(Clone)]
-pub struct Occasion {
-    pub question: Question,
-    pub asked: Instant,
-    pub policy: Arc<Policy>,
+pub type Answer = Result<Told, Arc<CallError>>;
+
+impl Inquiry {
+    pub fn new(token: OpaqueToken, fingerprint: Fingerprint) -> Self {
+        Self { token: Presented::Ours(token), fingerprint, attempt: 1, since: Instant::now() }
+    }
 }
 
 impl Inquiries {
@@ -54,32 +62,20 @@ impl Inquiries {
     }
 }
 
-impl Inquiry {
-    fn tell(self, occasion: &Occasion, answer: Result<Answered<Introspection>, Arc<CallError>>) {
-        let told = answer.map(|answered| Told { answered, occasion: occasion.clone() });
-        // Who asked may have gone.
-        let _ = self.tell.send(told);
-    }
-}
-
 impl AuthClient {
     /// From any thread.
-    pub(super) fn depart(&self, token: Presented, fingerprint: Fingerprint, known: Known) {
-        lock(&self.inquiries.departing).push((token, fingerprint, known));
+    pub(super) fn inquire(&self, inquiry: Inquiry) {
+        lock(&self.inquiries.waiting).push(inquiry);
         self.inquiries.came.notify_one();
     }
 
-    pub(super) async fn inquire(&self, token: &OpaqueToken) -> Result<Told, Arc<CallError>> {
-        let (tell, told) = oneshot::channel();
-        lock(&self.inquiries.waiting).push(Inquiry { token: token.clone(), tell });
-        self.inquiries.came.notify_one();
-        told.await.unwrap_or_else(|_| Err(Arc::new(CallError::NotConnected("shutting down".into()))))
-    }
-
-    /// About another issuer's token: who has to ask that issuer first keeps nobody else waiting.
-    pub(super) async fn inquire_alone(&self, token: &ForeignToken) -> Result<Told, Arc<CallError>> {
+    /// Without waiting for others to ask with.
+    pub(super) async fn ask_alone(&self, token: &Presented) -> Answer {
         let occasion = self.occasion()?;
-        let answered = self.answer(token.expose(), &occasion).await?;
+        let Occasion { question, policy, .. } = &*occasion;
+        let form =
+            IntrospectForm { token: token.expose().to_owned(), policy: policy.policy.to_string(), idle_for: None };
+        let answered = self.calls.introspect(policy, &form, question.stream()).await?;
         Ok(Told { answered, occasion })
     }
 
@@ -88,11 +84,6 @@ impl AuthClient {
         let places = Arc::new(Semaphore::new(UNDERWAY));
         loop {
             self.inquiries.came.notified().await;
-            for (token, fingerprint, known) in std::mem::take(&mut *lock(&self.inquiries.departing)) {
-                tokio::spawn(Arc::clone(&self).fly(token, fingerprint, known));
-            }
-            // They are about to put their questions in the list.
-            tokio::task::yield_now().await;
             while let Ok(place) = Arc::clone(&places).try_acquire_owned() {
                 let batch = self.inquiries.take(MOST_TOKENS);
                 if batch.is_empty() {
@@ -109,68 +100,72 @@ impl AuthClient {
     }
 
     /// To be taken before a question is under way, so that whatever happens from then on is held against its answer.
-    fn occasion(&self) -> Result<Occasion, Arc<CallError>> {
+    fn occasion(&self) -> Result<Arc<Occasion>, Arc<CallError>> {
         let policy = self.policy.load_full().ok_or_else(|| Arc::new(CallError::NotConnected("no config".into())))?;
-        Ok(Occasion { question: self.cache.question(), asked: Instant::now(), policy })
-    }
-
-    async fn answer(&self, token: &str, occasion: &Occasion) -> Result<Answered<Introspection>, CallError> {
-        let Occasion { question, policy, .. } = occasion;
-        let form = IntrospectForm { token: token.to_owned(), policy: policy.policy.to_string(), idle_for: None };
-        self.calls.introspect(policy, &form, question.stream()).await
+        Ok(Arc::new(Occasion { question: self.cache.question(), asked: Instant::now(), policy }))
     }
 
     async fn put(self: &Arc<Self>, batch: Vec<Inquiry>) {
-        let occasion = match self.occasion() {
-            Ok(occasion) => occasion,
-            Err(none) => return batch.into_iter().for_each(|inquiry| drop(inquiry.tell.send(Err(none.clone())))),
-        };
         match <[Inquiry; 1]>::try_from(batch) {
-            Ok([only]) => self.put_one(only, &occasion).await,
-            Err(several) => self.put_many(several, occasion).await,
+            Ok([only]) => self.put_one(only).await,
+            Err(several) => self.put_many(several).await,
         }
     }
 
-    async fn put_one(&self, inquiry: Inquiry, occasion: &Occasion) {
-        let answer = self.answer(inquiry.token.expose(), occasion).await;
-        inquiry.tell(occasion, answer.map_err(|error| self.failed(error)));
+    async fn put_one(&self, inquiry: Inquiry) {
+        match self.ask_alone(&inquiry.token).await {
+            Ok(told) => self.conclude([inquiry], [Ok(told)]),
+            Err(error) => self.unanswered(vec![inquiry], &error),
+        }
     }
 
-    async fn put_many(self: &Arc<Self>, batch: Vec<Inquiry>, occasion: Occasion) {
+    async fn put_many(self: &Arc<Self>, batch: Vec<Inquiry>) {
+        let occasion = match self.occasion() {
+            Ok(occasion) => occasion,
+            Err(error) => return self.unanswered(batch, &error),
+        };
         let tokens = batch.iter().map(|inquiry| inquiry.token.expose().to_owned()).collect();
         let body = IntrospectMany { policy: occasion.policy.policy.to_string(), tokens };
         match self.calls.introspect_many(&occasion.policy, &body, occasion.question.stream()).await {
             Ok(answers) => {
-                for (inquiry, answer) in batch.into_iter().zip(answers) {
-                    inquiry.tell(&occasion, answer.ok_or_else(|| Arc::new(CallError::Unanswered)));
-                }
+                let told = |answered| Told { answered, occasion: occasion.clone() };
+                let answer = |answered: Option<_>| answered.map(told).ok_or_else(|| Arc::new(CallError::Unanswered));
+                self.conclude(batch, answers.into_iter().map(answer));
             }
             // An auth service of before this way of asking, or answers that are too large together.
             Err(error) if matches!(error, CallError::TooLarge) || error.status() == Some(StatusCode::NOT_FOUND) => {
-                let occasion = Arc::new(occasion);
                 for inquiry in batch {
-                    let (this, occasion) = (Arc::clone(self), Arc::clone(&occasion));
-                    tokio::spawn(async move { this.put_one(inquiry, &occasion).await });
+                    let this = Arc::clone(self);
+                    tokio::spawn(async move { this.put_one(inquiry).await });
                 }
             }
-            Err(error) => {
-                let error = self.failed(error);
-                for inquiry in batch {
-                    inquiry.tell(&occasion, Err(error.clone()));
-                }
-            }
+            Err(error) => self.unanswered(batch, &error.into()),
         }
     }
 
     /// Whoever waits behind a question that hangs has waited as long.
-    fn failed(&self, error: CallError) -> Arc<CallError> {
-        let timed_out = matches!(error, CallError::Timeout);
-        let error = Arc::new(error);
-        if timed_out {
-            for inquiry in self.inquiries.take(usize::MAX) {
-                let _ = inquiry.tell.send(Err(error.clone()));
+    fn unanswered(&self, mut batch: Vec<Inquiry>, error: &Arc<CallError>) {
+        if matches!(**error, CallError::Timeout) {
+            batch.extend(self.inquiries.take(usize::MAX));
+        }
+        self.conclude(batch, std::iter::repeat_with(|| Err(error.clone())));
+    }
+
+    /// Everything is judged before anybody is told, so that those who wait wake up once.
+    fn conclude(&self, batch: impl IntoIterator<Item = Inquiry>, answers: impl IntoIterator<Item = Answer>) {
+        let judge = |(inquiry, answer): (Inquiry, Answer)| {
+            let outcome = self.judge(&inquiry.token, inquiry.fingerprint, (inquiry.attempt, inquiry.since), answer);
+            (inquiry, outcome)
+        };
+        let judged: Vec<_> = batch.into_iter().zip(answers).map(judge).collect();
+        for (inquiry, outcome) in judged {
+            let again = match outcome {
+                Some(outcome) => self.land(&inquiry.fingerprint, &outcome).then_some(1),
+                None => Some(inquiry.attempt + 1),
+            };
+            if let Some(attempt) = again {
+                self.inquire(Inquiry { attempt, since: Instant::now(), ..inquiry });
             }
         }
-        error
     }
 }

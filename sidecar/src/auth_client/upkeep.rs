@@ -31,7 +31,7 @@ impl AuthClient {
             let now = ticks.tick().await;
             self.cache.sweep(now);
             for (fingerprint, token) in self.cache.due(now) {
-                self.renew(token.into(), fingerprint);
+                self.renew(&token.into(), fingerprint);
             }
             self.publish();
             self.declare_interest().await;

@@ -1,6 +1,6 @@
 //! Which tokens belong to whom, in what order they came, and whose streams are open.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ pub struct Index {
     pub coverage: Coverage,
     /// Every token that is cached or has something open.
     records: HashMap<Fingerprint, Record>,
-    by_id: HashMap<TokenId, Vec<Fingerprint>>,
-    by_sub: HashMap<String, Vec<Fingerprint>>,
+    /// Their records, sessions and subjects. However many have something in common, finding and dropping one takes the same time.
+    by_key: BTreeSet<(Key, Fingerprint)>,
     /// Oldest first, with the use that was known when it was queued. May name what is gone.
     queue: VecDeque<(Fingerprint, u64)>,
     entries: usize,
@@ -57,6 +57,13 @@ struct Hearsay {
     lapses: Instant,
 }
 
+impl Record {
+    fn keys(&self) -> impl Iterator<Item = Key> {
+        let sid = self.sid.filter(|sid| *sid != self.id);
+        [Key::record(&self.id), Key::subject(&self.sub)].into_iter().chain(sid.map(|sid| Key::record(&sid)))
+    }
+}
+
 impl Index {
     pub fn new(bounds: Bounds) -> Self {
         Self {
@@ -64,8 +71,7 @@ impl Index {
             recent: Recent::default(),
             coverage: Coverage::default(),
             records: HashMap::new(),
-            by_id: HashMap::new(),
-            by_sub: HashMap::new(),
+            by_key: BTreeSet::new(),
             queue: VecDeque::new(),
             entries: 0,
             bytes: 0,
@@ -90,31 +96,28 @@ impl Index {
         }
         self.forget(&fingerprint);
         let life = Arc::<Life>::default();
-        for id in std::iter::once(active.id).chain(active.sid.filter(|sid| *sid != active.id)) {
-            self.by_id.entry(id).or_default().push(fingerprint);
-        }
-        self.by_sub.entry(active.sub.clone()).or_default().push(fingerprint);
-        self.records.insert(
-            fingerprint,
-            Record {
-                life: life.clone(),
-                id: active.id,
-                sid: active.sid,
-                sub: active.sub.clone(),
-                client_id: active.client_id.clone(),
-                until,
-                hearsay,
-                cached: false,
-            },
-        );
+        let record = Record {
+            life: life.clone(),
+            id: active.id,
+            sid: active.sid,
+            sub: active.sub.clone(),
+            client_id: active.client_id.clone(),
+            until,
+            hearsay,
+            cached: false,
+        };
+        self.by_key.extend(record.keys().map(|key| (key, fingerprint)));
+        self.records.insert(fingerprint, record);
         life
     }
 
     /// Every token that a revocation names.
     pub fn matching(&self, revoked: &Revoked) -> Vec<Fingerprint> {
         match revoked {
-            Revoked::Id { id } => self.select(self.by_id.get(id), |record| record.id == *id),
-            Revoked::Subject { sub, except } => self.select(self.by_sub.get(sub), |record| Some(record.id) != *except),
+            Revoked::Id { id } => self.select(Key::record(id), |record| record.id == *id),
+            Revoked::Subject { sub, except } => {
+                self.select(Key::subject(sub), |record| record.sub == *sub && Some(record.id) != *except)
+            }
             // Rare: a client is removed, or its secret leaked.
             Revoked::Client { client_id } => {
                 let records = self.records.iter();
@@ -125,19 +128,16 @@ impl Index {
 
     /// Every token of a record, and those that came with that session.
     pub fn with_id(&self, id: TokenId) -> Vec<Fingerprint> {
-        self.by_id.get(&id).cloned().unwrap_or_default()
+        self.select(Key::record(&id), |record| record.id == id || record.sid == Some(id))
     }
 
     /// What is held, for the auth service, if it is time to say so.
     pub fn declare(&mut self, now: Instant) -> Option<Declaration> {
-        let records = &self.records;
-        let keys = |record: &Record| {
-            Key::of_token(&record.id, record.sid.as_ref(), &record.sub, &record.client_id).collect::<Vec<_>>()
-        };
         let held = || {
-            let mut held: Vec<Key> = records.values().flat_map(keys).collect();
-            held.sort_unstable();
+            let mut held: Vec<Key> = self.by_key.iter().map(|(key, _)| *key).collect();
             held.dedup();
+            let clients: HashSet<&str> = self.records.values().map(|record| &*record.client_id).collect();
+            held.extend(clients.into_iter().map(Key::client));
             held
         };
         self.coverage.declare(held, &mut self.recent, now)
@@ -173,16 +173,14 @@ impl Index {
     /// Takes the token off the lists; what to do about its life is up to the caller.
     pub fn forget(&mut self, fingerprint: &Fingerprint) -> Option<Arc<Life>> {
         let record = self.records.remove(fingerprint)?;
-        for id in std::iter::once(record.id).chain(record.sid) {
-            drop_from(&mut self.by_id, &id, fingerprint);
+        for key in record.keys() {
+            self.by_key.remove(&(key, *fingerprint));
         }
-        drop_from(&mut self.by_sub, &record.sub, fingerprint);
         Some(record.life)
     }
 
     pub fn forget_all(&mut self) -> Vec<Arc<Life>> {
-        self.by_id = HashMap::new();
-        self.by_sub = HashMap::new();
+        self.by_key = BTreeSet::new();
         std::mem::take(&mut self.records).into_values().map(|record| record.life).collect()
     }
 
@@ -262,16 +260,18 @@ impl Index {
         self.records.len()
     }
 
-    fn select(&self, among: Option<&Vec<Fingerprint>>, wanted: impl Fn(&Record) -> bool) -> Vec<Fingerprint> {
-        let among = among.into_iter().flatten();
-        among.filter(|found| self.records.get(*found).is_some_and(&wanted)).copied().collect()
+    /// Keys are hashes: what has the same is not always what is meant.
+    fn select(&self, key: Key, wanted: impl Fn(&Record) -> bool) -> Vec<Fingerprint> {
+        let among = self.by_key.range((key, Fingerprint::FIRST)..=(key, Fingerprint::LAST));
+        let found = among.map(|(_, fingerprint)| *fingerprint);
+        found.filter(|fingerprint| self.records.get(fingerprint).is_some_and(&wanted)).collect()
     }
 
     /// The queue may name what is gone; not for much longer than what is there.
     fn trim_queue(&mut self) {
         if self.queue.len() > 64 + 2 * self.entries {
             let records = &self.records;
-            let mut seen = std::collections::HashSet::new();
+            let mut seen = HashSet::new();
             // From the back, so that of a token queued twice the later one stays.
             let mut kept: VecDeque<_> = VecDeque::with_capacity(self.entries);
             for (fingerprint, used) in self.queue.drain(..).rev() {
@@ -280,15 +280,6 @@ impl Index {
                 }
             }
             self.queue = kept;
-        }
-    }
-}
-
-fn drop_from<K: std::hash::Hash + Eq>(lists: &mut HashMap<K, Vec<Fingerprint>>, key: &K, fingerprint: &Fingerprint) {
-    if let Some(list) = lists.get_mut(key) {
-        list.retain(|other| other != fingerprint);
-        if list.is_empty() {
-            lists.remove(key);
         }
     }
 }
