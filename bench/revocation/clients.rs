@@ -10,6 +10,7 @@ use cloakroom_protocol::events::{Event, Revoked};
 use cloakroom_protocol::interest::STREAM_HEADER;
 use cloakroom_protocol::internal_api;
 use cloakroom_protocol::token::{OpaqueToken, TokenId};
+use cloakroom_sidecar::auth_client::events::ACK_WITHIN;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -102,7 +103,7 @@ impl Calls {
 }
 
 /// Notes what is revoked, then acknowledges it.
-async fn read(mut body: Incoming, mut calls: Calls, tell: watch::Sender<Option<(TokenId, Instant)>>) {
+async fn read(mut body: Incoming, calls: Calls, tell: watch::Sender<Option<(TokenId, Instant)>>) {
     let mut text = String::new();
     let mut fresh = true;
     while let Some(Ok(frame)) = body.frame().await {
@@ -116,12 +117,17 @@ async fn read(mut body: Incoming, mut calls: Calls, tell: watch::Sender<Option<(
             if fresh || matches!(event, Ok(Event::Revoked(_))) {
                 fresh = false;
                 let ack = json!({"sidecar": "simulated", "last": id}).to_string();
-                let sent = calls.send(Method::POST, internal_api::ACKNOWLEDGE, "application/json", None, ack).await;
-                if let Ok(answer) = sent {
-                    let _ = answer.into_body().collect().await;
-                }
+                tokio::spawn(acknowledge(calls.clone(), ack));
             }
             text = rest.to_owned();
         }
+    }
+}
+
+async fn acknowledge(mut calls: Calls, ack: String) {
+    tokio::time::sleep(ACK_WITHIN.mul_f64(rand::random())).await;
+    let sent = calls.send(Method::POST, internal_api::ACKNOWLEDGE, "application/json", None, ack).await;
+    if let Ok(answer) = sent {
+        let _ = answer.into_body().collect().await;
     }
 }

@@ -213,7 +213,7 @@ impl AuthClient {
         });
         self.runtime.spawn(self.clone().put_inquiries());
         self.runtime.spawn(self.clone().follow_events());
-        self.runtime.spawn(self.clone().acknowledge());
+        self.runtime.spawn(self.clone().acknowledge(rand::make_rng::<StdRng>()));
         self.runtime.spawn(self.clone().keep_up());
     }
 

@@ -35,8 +35,9 @@ struct Seen {
 /// Publishes this replica's mark soon after each change; with each heartbeat it is published anyway.
 pub async fn publish_changes(hub: &Hub, store: &dyn Store, replica: &str, clock: &Clock) {
     let mut gathered = Instant::now();
+    let mut changes = hub.sidecars.changes();
     loop {
-        if tokio::time::timeout(STRAYS, hub.sidecars.changed.notified()).await.is_ok() {
+        if tokio::time::timeout(STRAYS, changes.changed()).await.is_ok() {
             tokio::time::sleep(GATHER).await;
             if let Err(error) = publish_mark(hub, store, replica, clock).await {
                 tracing::debug!(%error, "acknowledgements are published with the next heartbeat");
@@ -74,6 +75,7 @@ pub async fn collect(
     wait: Duration,
 ) -> Result<Receipt, StoreError> {
     let deadline = Instant::now() + wait;
+    let mut changes = hub.sidecars.changes();
     let connected = progress(hub, store, replica, clock, event).await?.total;
     loop {
         let Progress { total, reached } = progress(hub, store, replica, clock, event).await?;
@@ -90,7 +92,11 @@ pub async fn collect(
                 store_replicas: None,
             });
         }
-        tokio::time::sleep(POLL.min(deadline.saturating_duration_since(Instant::now()))).await;
+        // Of our own sidecars we hear at once; the other replicas publish how far theirs are.
+        let left = deadline.saturating_duration_since(Instant::now());
+        if tokio::time::timeout(POLL.min(left), changes.changed()).await.is_ok() {
+            tokio::time::sleep(FRESH.min(left)).await;
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cloakroom_protocol::events::LEASE_SECONDS;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::store::EventId;
 
@@ -15,8 +15,7 @@ pub const STRAY: &str = "ack/";
 #[derive(Default)]
 pub struct Sidecars {
     state: Mutex<State>,
-    /// Something changed that the other replicas wait for.
-    pub changed: Notify,
+    changed: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -76,7 +75,7 @@ impl Sidecars {
         // One that starts afresh has dropped what it held once it says so, and owes that until then.
         sidecar.deaf_after = Some(from.or(sidecar.deaf_after).unwrap_or(position));
         drop(state);
-        self.changed.notify_one();
+        self.changed.send_replace(());
     }
 
     /// What was missed, up to the newest event, is on its way: these events, each of which is to be acted on.
@@ -87,7 +86,7 @@ impl Sidecars {
             sidecar.deaf_after = None;
         }
         drop(state);
-        self.changed.notify_one();
+        self.changed.send_replace(());
     }
 
     /// From where a sidecar is deaf, if it is.
@@ -106,7 +105,7 @@ impl Sidecars {
             }
         }
         drop(state);
-        self.changed.notify_one();
+        self.changed.send_replace(());
     }
 
     /// An event is about to be sent that is to be acted on.
@@ -121,7 +120,7 @@ impl Sidecars {
         let mut state = self.lock();
         state.position = state.position.max(event);
         drop(state);
-        self.changed.notify_one();
+        self.changed.send_replace(());
     }
 
     /// `false`: its stream is not here.
@@ -131,7 +130,7 @@ impl Sidecars {
         sidecar.owed.retain(|owed| *owed > last);
         let here = sidecar.streams > 0;
         drop(state);
-        self.changed.notify_one();
+        self.changed.send_replace(());
         here
     }
 
@@ -148,6 +147,11 @@ impl Sidecars {
             }
         }
         Mark { position: state.position, sidecars: state.known.len() as u64, behind }
+    }
+
+    /// Whatever moves a mark.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     pub fn connected(&self) -> usize {

@@ -10,6 +10,7 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use rand::{CryptoRng, RngExt as _};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::calls::{CallError, STREAM};
@@ -25,6 +26,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 /// Heartbeats that are all late by more than the lease: the replica's clock was set back, or the stream is that slow.
 const LATE_BEATS: u32 = 3;
 const ACK_AGAIN: Duration = Duration::from_millis(200);
+/// What many sidecars have heard of they do not all acknowledge at once, before the last of them has been told.
+pub const ACK_WITHIN: Duration = Duration::from_millis(20);
 
 #[derive(Debug, thiserror::Error)]
 enum StreamError {
@@ -212,9 +215,10 @@ impl AuthClient {
     }
 
     /// Says what took effect; of several, only the newest, since it stands for all before it.
-    pub(super) async fn acknowledge(self: Arc<Self>) {
+    pub(super) async fn acknowledge(self: Arc<Self>, mut rng: impl CryptoRng) {
         let mut effective = self.effective.subscribe();
         while effective.changed().await.is_ok() {
+            sleep(ACK_WITHIN.mul_f64(rng.random())).await;
             loop {
                 let Some(last) = effective.borrow_and_update().clone() else { break };
                 let Some(policy) = self.policy.load_full() else { break };

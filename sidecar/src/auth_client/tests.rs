@@ -124,6 +124,14 @@ impl Fixture {
         self.fake.with(|told| told.acknowledged.iter().any(|ack| ack.last == event))
     }
 
+    /// In its own time, once it has been heard of.
+    async fn acknowledges(&self, event: &str) {
+        self.until(|f| lock(&f.client.last_event).as_deref() == Some(event)).await;
+        self.settle().await;
+        tokio::time::advance(events::ACK_WITHIN).await;
+        self.until(|f| f.acknowledged(event)).await;
+    }
+
     async fn until(&self, reached: impl Fn(&Self) -> bool) {
         for _ in 0..200_000 {
             if reached(self) {

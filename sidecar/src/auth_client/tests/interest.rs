@@ -123,8 +123,10 @@ async fn a_service_that_does_not_know_of_it_sends_everything() {
 #[tokio::test(start_paused = true)]
 async fn a_reset_and_a_fresh_start_are_acknowledged() {
     let mut f = Fixture::leased().await;
+    f.settle().await;
+    tokio::time::advance(events::ACK_WITHIN).await;
     f.until(|f| f.fake.with(|told| !told.acknowledged.is_empty())).await;
     f.fake.send("7000-0", &Event::Reset);
-    f.until(|f| f.acknowledged("7000-0")).await;
+    f.acknowledges("7000-0").await;
     f.beat().await;
 }

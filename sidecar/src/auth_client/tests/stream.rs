@@ -18,7 +18,7 @@ async fn a_revocation_ends_everything_and_is_acknowledged() {
     let Ok(Exchanged::Active(identity)) = f.exchange().await else { panic!("not active") };
     f.forgets(&f.token);
     f.fake.send("2000-7", &Event::Revoked(Revoked::Id { id: f.token.id() }));
-    f.until(|f| f.acknowledged("2000-7")).await;
+    f.acknowledges("2000-7").await;
     assert!(identity.life.is_over());
     assert!(f.client.cached(&f.token).is_none());
     assert!(is_inactive(&f.exchange().await));
@@ -36,7 +36,7 @@ async fn an_answer_that_a_revocation_overtook_is_asked_for_again() {
     f.until(|f| f.fake.introspections() == 1).await;
     f.forgets(&f.token);
     f.fake.send("2000-0", &Event::Revoked(Revoked::Id { id: f.token.id() }));
-    f.until(|f| f.acknowledged("2000-0")).await;
+    f.acknowledges("2000-0").await;
     gate.add_permits(10);
     assert!(is_inactive(&asking.await.unwrap()));
     assert!(f.client.cached(&f.token).is_none());
