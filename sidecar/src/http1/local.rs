@@ -1,11 +1,13 @@
 //! Responses of the sidecar's own, as HTTP/1.1.
 
+use http::StatusCode;
+
 use crate::local_response::LocalResponse;
 use crate::request::forward::{write_field, write_length, write_text};
 
 /// The head, and the body unless the request was HEAD.
 pub fn write(response: &LocalResponse, to_head: bool, close: bool, out: &mut Vec<u8>) {
-    write_status(response.status.as_u16(), response.status.canonical_reason().unwrap_or_default(), out);
+    write_status(response.status.as_u16(), out);
     for (name, value) in &response.headers {
         write_field(name.as_str().as_bytes(), value.as_bytes(), out);
     }
@@ -21,10 +23,12 @@ pub fn write(response: &LocalResponse, to_head: bool, close: bool, out: &mut Vec
     }
 }
 
-pub fn write_status(status: u16, reason: &str, out: &mut Vec<u8>) {
-    if status == 200 && reason == "OK" {
+/// With the usual words for it: what an app says there instead is read by nobody (RFC 9112 §4), and could be anything.
+pub fn write_status(status: u16, out: &mut Vec<u8>) {
+    if status == 200 {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     } else {
-        write_text(out, format_args!("HTTP/1.1 {status} {reason}\r\n"));
+        let known = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+        write_text(out, format_args!("HTTP/1.1 {status} {}\r\n", known.unwrap_or_default()));
     }
 }

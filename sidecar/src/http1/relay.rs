@@ -169,12 +169,15 @@ impl Relay<'_> {
         let parsed = reply_head::parse(self.reply.filled(), forwarding.reading.to_head, &mut store)
             .map_err(UpstreamError::from)?;
         let Some(message) = parsed else { return Ok(None) };
-        if !granted && let Some(wishes) = hand_back::wishes(message.fields)? {
-            return Ok(Some(Digested::Wishes(wishes)));
-        }
-        let interim = message.status < 200 && message.status != 101;
         if message.status == 101 && !forwarding.upgrade {
             return Err(UpstreamError::Invalid(InvalidReply::Switch).into());
+        }
+        let interim = message.status < 200 && message.status != 101;
+        if !granted
+            && !interim
+            && let Some(wishes) = hand_back::wishes(message.fields)?
+        {
+            return Ok(Some(Digested::Wishes(wishes)));
         }
         let known_length = match message.framing {
             ReplyFraming::Length(length) => Some(length),
@@ -186,21 +189,23 @@ impl Relay<'_> {
         let goes_on = forwarding.reading.keep_alive && self.request_done.get() && (delimited || chunks);
         let close = !goes_on || self.limits.worker.is_leaving();
         if !(interim && forwarding.reading.protocol == Protocol::Http10) {
-            write_status(message.status, message.reason, out);
+            write_status(message.status, out);
             let guard = forwarding.leak_guard();
             let sources = &forwarding.policy.token_sources;
-            let leaks = hand_back::each_field(message.fields, guard.as_ref(), sources, |name, value| {
-                write_field(name.as_bytes(), value, out);
-            });
+            let mut write = |name: &str, value: &[u8]| write_field(name.as_bytes(), value, out);
+            let mut leaks = hand_back::each_field(message.fields, guard.as_ref(), sources, &mut write);
+            leaks += match message.status {
+                101 => hand_back::switched(message.fields, guard.as_ref(), write),
+                426 => hand_back::offered(message.fields, guard.as_ref(), write),
+                _ => 0,
+            };
             if leaks > 0 {
                 forwarding.report_leak(self.limits.worker, self.peer);
             }
             if !interim && let Some(id) = forwarding.decision_id() {
                 write_field(DECISION, id.as_bytes(), out);
             }
-            if message.status == 101 {
-                write_switch(message.fields, out);
-            } else if !interim {
+            if message.status != 101 && !interim {
                 if granted && forwarding.identity.as_ref().is_some_and(|identity| identity.life.is_over()) {
                     hand_back::write_expired_cookie(sources, |name, value| write_field(name.as_bytes(), value, out));
                 }
@@ -447,12 +452,5 @@ impl Relay<'_> {
     fn untaken(&self, error: &io::Error) -> RelayError {
         let timed_out = error.kind() == ErrorKind::TimedOut;
         RelayError::CutShort(if timed_out { self.forwarding.lateness(Cut::ClientStalled) } else { Cut::ClientGone })
-    }
-}
-
-fn write_switch(fields: &[crate::request::head::Field<'_>], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"Connection: Upgrade\r\n");
-    for field in fields.iter().filter(|field| field.name.eq_ignore_ascii_case("upgrade")) {
-        write_field(b"Upgrade", field.value, out);
     }
 }

@@ -6,7 +6,6 @@ use crate::request::head::{Field, Known};
 #[derive(Debug)]
 pub struct ReplyMessage<'r> {
     pub status: u16,
-    pub reason: &'r str,
     pub fields: &'r [Field<'r>],
     pub framing: ReplyFraming,
     /// The app will take another request on this connection.
@@ -108,15 +107,7 @@ pub fn parse<'r>(
         (false, None) => ReplyFraming::UntilClose,
     };
     let keep_alive = framing != ReplyFraming::UntilClose && !close && (version == 1 || keep);
-    Ok(Some(ReplyMessage {
-        status,
-        reason: reply.reason.unwrap_or_default(),
-        fields,
-        framing,
-        keep_alive,
-        event_stream,
-        length,
-    }))
+    Ok(Some(ReplyMessage { status, fields, framing, keep_alive, event_stream, length }))
 }
 
 /// What a client may be told of the length where no body follows (HEAD, 304) or where it is the same.

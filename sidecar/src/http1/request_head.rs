@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use super::target;
 use super::unreadable::Unreadable;
 use crate::request::forward::Framing;
-use crate::request::head::{Field, Head, Known, MAX_FIELDS, Protocol};
+use crate::request::head::{Field, Head, Known, MAX_FIELDS, Protocol, is_version_of_http};
 
 pub type FieldStore<'h> = [MaybeUninit<Field<'h>>; MAX_FIELDS];
 
@@ -112,11 +112,7 @@ impl<'h> Noted<'h> {
         noted.upgrade = upgrade_named
             && protocols.is_some_and(|protocols| {
                 !protocols.is_empty()
-                    && !protocols.split(|b| *b == b',').any(|protocol| {
-                        let name = protocol.trim_ascii();
-                        name.len() >= 2 && name[..2].eq_ignore_ascii_case(b"h2")
-                            || name.len() >= 4 && name[..4].eq_ignore_ascii_case(b"http")
-                    })
+                    && !protocols.split(|b| *b == b',').any(|protocol| is_version_of_http(protocol.trim_ascii()))
             });
         Ok(noted)
     }

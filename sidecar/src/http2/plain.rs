@@ -235,13 +235,13 @@ fn digest(
     if message.status == 101 && !forwarding.upgrade {
         return Err(UpstreamError::from(InvalidReply::Switch).into());
     }
-    if !granted && let Some(wishes) = hand_back::wishes(message.fields)? {
-        return Ok(Some(Digested::Wishes(wishes)));
-    }
     let length = message.length;
     if message.status < 200 && message.status != 101 {
         read.consume(length);
         return Ok(Some(Digested::Interim));
+    }
+    if !granted && let Some(wishes) = hand_back::wishes(message.fields)? {
+        return Ok(Some(Digested::Wishes(wishes)));
     }
     let mut headers = header_map(message.fields, forwarding, session);
     let signed_out = granted && forwarding.identity.as_ref().is_some_and(|identity| identity.life.is_over());

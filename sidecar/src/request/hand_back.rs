@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::cleanse::reserved;
 use super::credential::{is_own_cookie, split_crumb};
-use super::head::{Field, Known};
+use super::head::{Field, Known, is_version_of_http};
 use crate::authority::{CommitError, Unavailable};
 use crate::config::TokenSource;
 use leak_guard::LeakGuard;
@@ -39,6 +39,7 @@ pub enum HandBackError {
 const SESSION: &[u8] = b"cloakroom-session";
 const LOGOUT: &[u8] = b"cloakroom-logout";
 
+/// Of a final answer, or one that switches protocols: in an interim one they are removed, and do nothing.
 pub fn wishes(fields: &[Field<'_>]) -> Result<Option<Wishes>, HandBackError> {
     let mut wishes: Option<Wishes> = None;
     for field in fields.iter().filter(|field| reserved::is_own(field.name)) {
@@ -82,15 +83,46 @@ pub fn each_field(
         if !leaves(fields, index, sources) {
             continue;
         }
-        match guard.and_then(|guard| guard.clean(field.value)) {
-            None => sink(field.name, field.value),
-            Some(cleaned) => {
-                leaks += 1;
-                sink(field.name, &cleaned);
-            }
+        if guard.is_some_and(|guard| guard.clean(field.name.as_bytes()).is_some()) {
+            leaks += 1;
+            continue;
         }
+        leaks += clean(field.name, field.value, guard, &mut sink);
     }
     leaks
+}
+
+fn clean(name: &str, value: &[u8], guard: Option<&LeakGuard<'_>>, mut sink: impl FnMut(&str, &[u8])) -> u32 {
+    match guard.and_then(|guard| guard.clean(value)) {
+        None => {
+            sink(name, value);
+            0
+        }
+        Some(cleaned) => {
+            sink(name, &cleaned);
+            1
+        }
+    }
+}
+
+/// What a 101 says of the protocol that comes next; like [`each_field`].
+pub fn switched(fields: &[Field<'_>], guard: Option<&LeakGuard<'_>>, mut sink: impl FnMut(&str, &[u8])) -> u32 {
+    sink("Connection", b"Upgrade");
+    let protocols = fields.iter().filter(|field| Known::of(field.name) == Some(Known::Upgrade));
+    protocols.map(|field| clean("Upgrade", field.value, guard, &mut sink)).sum()
+}
+
+/// A 426 says what it wants instead (RFC 9110 §15.5.22), except what cannot be had through us; like [`each_field`].
+pub fn offered(fields: &[Field<'_>], guard: Option<&LeakGuard<'_>>, mut sink: impl FnMut(&str, &[u8])) -> u32 {
+    let protocols = fields.iter().filter(|field| Known::of(field.name) == Some(Known::Upgrade));
+    let protocols = protocols.flat_map(|field| field.value.split(|b| *b == b',')).map(<[u8]>::trim_ascii);
+    let offered: Vec<&[u8]> =
+        protocols.filter(|protocol| !protocol.is_empty() && !is_version_of_http(protocol)).collect();
+    if offered.is_empty() {
+        return 0;
+    }
+    sink("Connection", b"Upgrade");
+    clean("Upgrade", &offered.join(&b", "[..]), guard, sink)
 }
 
 fn leaves(fields: &[Field<'_>], index: usize, sources: &[TokenSource]) -> bool {
@@ -98,7 +130,9 @@ fn leaves(fields: &[Field<'_>], index: usize, sources: &[TokenSource]) -> bool {
     match Known::of(field.name) {
         Some(Known::SetCookie) => {
             let crumb = field.value.split(|b| *b == b';').next().unwrap_or_default();
-            !is_own_cookie(split_crumb(crumb.trim_ascii()).0, sources)
+            // Of a cookie without a name browsers send the value alone (RFC 6265bis §5.8.3), which then reads as name and value.
+            let begin = crumb.iter().position(|b| *b != b'=' && !b.is_ascii_whitespace()).unwrap_or(crumb.len());
+            !is_own_cookie(split_crumb(crumb[begin..].trim_ascii()).0, sources)
         }
         Some(known) if known.is_per_hop() => false,
         _ => !reserved::is_own(field.name) && !is_nominated(fields, field.name),
@@ -181,9 +215,15 @@ mod tests {
             field("Upgrade", "h2c"),
             field("Set-Cookie", "sid=stolen; Path=/"),
             field("set-cookie", " __Host-cloakroom-flow-x = 1"),
+            field("Set-Cookie", "=sid=2"),
+            field("Set-Cookie", " = =__Host-cloakroom=5; Path=/"),
             field("Set-Cookie", "theme=dark; sid=1"),
+            field("Set-Cookie", "=theme=sid; Path=/"),
             field("Content-Type", "text/plain"),
         ]);
-        assert_eq!(kept, ["Set-Cookie: theme=dark; sid=1", "Content-Type: text/plain"]);
+        assert_eq!(
+            kept,
+            ["Set-Cookie: theme=dark; sid=1", "Set-Cookie: =theme=sid; Path=/", "Content-Type: text/plain"]
+        );
     }
 }

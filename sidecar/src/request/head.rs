@@ -104,6 +104,12 @@ impl Known {
     }
 }
 
+/// As `Upgrade` names it: HTTP/2 begins with prior knowledge or not at all (RFC 9113 §3.1).
+pub fn is_version_of_http(protocol: &[u8]) -> bool {
+    let begins = |name: &[u8]| protocol.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    begins(b"h2") || begins(b"http")
+}
+
 /// An owned head for the paths that leave the hot one: signing in, the sidecar's own pages.
 #[derive(Debug)]
 pub struct RequestHead {

@@ -6,6 +6,7 @@ use cloakroom_protocol::revocation::RevokeScope;
 use cloakroom_sidecar::authority::CommitError;
 
 use crate::harness::{App, JWT, Sidecar, get, token};
+use crate::http2::{Frames, connect, request, run};
 
 fn saying(headers: &str) -> Sidecar {
     Sidecar::start(App::saying(&format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{headers}\r\nok")))
@@ -155,4 +156,74 @@ fn the_jwt_does_not_leave_encoded_or_several_times() {
     assert_eq!(reply.all("location"), ["https://a.example/?next=&x=1"]);
     assert_eq!(reply.all("x-double"), [&*token]);
     assert_eq!(reply.all("x-json"), [format!("{{\"a\":\"{token}\"}}")]);
+}
+
+#[test]
+fn an_interim_answer_asks_for_nothing_and_does_not_stand_in_the_final_ones_way() {
+    let patch = URL_SAFE_NO_PAD.encode(r#"{"cart":1}"#);
+    for hints in ["Cloakroom-Session: %%%", "Cloakroom-Logout: session", "Link: </a>"] {
+        let sidecar = Sidecar::start(App::saying(&format!(
+            "HTTP/1.1 103 Early Hints\r\n{hints}\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\nCloakroom-Session: {patch}\r\n\r\nok"
+        )));
+        let mut client = sidecar.client();
+        client.send(get("/x", ""));
+        let interim = client.reply();
+        assert!(interim.status == 103 && !interim.head.to_lowercase().contains("cloakroom"), "{}", interim.head);
+        assert_eq!(client.reply().text(), "ok", "{hints}");
+        let message = request("GET", "/x").body(Frames::text("")).unwrap();
+        let over_http2 = run(async { connect(&sidecar).await.send_request(message).await.unwrap().status() });
+        assert_eq!(over_http2, 200, "{hints}");
+        assert_eq!(sidecar.authority.committed.lock().unwrap().len(), 2, "{hints}");
+        assert!(sidecar.authority.signed_out.lock().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn an_answer_that_is_not_passed_on_does_nothing() {
+    let sidecar = Sidecar::start(App::saying("HTTP/1.1 101 Switching Protocols\r\nCloakroom-Logout: session\r\n\r\n"));
+    assert_eq!(sidecar.ask(&get("/x", "")).status, 502);
+    assert!(sidecar.authority.signed_out.lock().unwrap().is_empty());
+    assert_eq!(sidecar.ask(&get("/x", "")).status, 502, "still signed in");
+}
+
+#[test]
+fn the_jwt_does_not_leave_where_no_value_stands() {
+    let payload = JWT.split('.').nth(1).unwrap();
+    let sidecar = Sidecar::start(App::saying(&format!(
+        "HTTP/1.1 299 {JWT}\r\nContent-Length: 2\r\nX-{JWT}: 1\r\nX-Fine: 1\r\n\r\nok"
+    )));
+    let reply = sidecar.ask(&get("/x", ""));
+    assert_eq!((reply.status, reply.all("x-fine")), (299, vec!["1"]));
+    assert!(!reply.head.contains(payload), "{}", reply.head);
+    assert!(sidecar.metrics.jwt_leaks.get() > 0);
+
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    for status in ["101 Switching Protocols", "426 Upgrade Required"] {
+        let sidecar = Sidecar::start(App::saying(&format!(
+            "HTTP/1.1 {status}\r\nConnection: Upgrade\r\nUpgrade: {JWT}\r\nContent-Length: 0\r\n\r\n"
+        )));
+        let head = sidecar.ask(&get("/x", upgrade)).head;
+        assert!(head.contains(&token()) && !head.contains(payload), "{head}");
+        assert!(sidecar.metrics.jwt_leaks.get() > 0);
+    }
+}
+
+#[test]
+fn whoever_has_to_upgrade_learns_to_what() {
+    for (offered, told) in [
+        ("Upgrade: websocket", vec!["websocket"]),
+        ("Upgrade: h2c, foo/1\r\nUpgrade: HTTP/2.0,bar", vec!["foo/1, bar"]),
+        ("Upgrade: h2c", vec![]),
+        ("X: y", vec![]),
+    ] {
+        let sidecar = Sidecar::start(App::saying(&format!(
+            "HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade\r\n{offered}\r\nContent-Length: 2\r\n\r\nno"
+        )));
+        let reply = sidecar.ask(&get("/x", ""));
+        assert_eq!((reply.status, reply.text().as_str(), reply.all("upgrade")), (426, "no", told.clone()), "{offered}");
+        assert_eq!(reply.all("connection").len(), told.len());
+        let message = request("GET", "/x").body(Frames::text("")).unwrap();
+        let over_http2 = run(async { connect(&sidecar).await.send_request(message).await.unwrap() });
+        assert!(over_http2.status() == 426 && !over_http2.headers().contains_key("upgrade"));
+    }
 }
