@@ -6,12 +6,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, tcp};
 
 use crate::tls::pair::Pair;
 use crate::tls::stream::TlsStream;
 use crate::worker::Worker;
+use crate::worker::deadlines::Deadline;
 
 pub enum ClientStream {
     Plain(TcpStream),
@@ -33,14 +34,6 @@ impl ClientStream {
         match self {
             Self::Plain(socket) => socket.poll_read_ready(cx),
             Self::Tls(stream) => stream.get_mut().poll_read_ready(cx),
-        }
-    }
-
-    /// Has taken in what is not yet anything that could be read.
-    pub fn is_mid_record(&self) -> bool {
-        match self {
-            Self::Plain(_) => false,
-            Self::Tls(stream) => stream.borrow().is_mid_record(),
         }
     }
 
@@ -96,6 +89,43 @@ impl ClientStream {
             Self::Tls(stream) => (ReadHalf::Tls(stream), WriteHalf::Tls(stream)),
         }
     }
+}
+
+/// Whom an answer is for.
+pub trait Client: AsyncWrite + Unpin {
+    /// Until the client is gone. One that has merely finished speaking is not: it may be listening.
+    fn poll_gone(&mut self, cx: &mut Context<'_>, deadline: &Deadline) -> Poll<()>;
+}
+
+impl Client for ClientStream {
+    fn poll_gone(&mut self, cx: &mut Context<'_>, deadline: &Deadline) -> Poll<()> {
+        match self {
+            Self::Plain(socket) => poll_reset(socket, cx, deadline),
+            Self::Tls(stream) => poll_reset(stream.get_mut().socket(), cx, deadline),
+        }
+    }
+}
+
+impl Client for WriteHalf<'_> {
+    fn poll_gone(&mut self, cx: &mut Context<'_>, deadline: &Deadline) -> Poll<()> {
+        match self {
+            Self::Plain(socket) => poll_reset(socket.as_ref(), cx, deadline),
+            Self::Tls(stream) => poll_reset(stream.borrow().socket(), cx, deadline),
+        }
+    }
+}
+
+/// Without a system call: what is known of the socket's state is enough.
+fn poll_reset(socket: &TcpStream, cx: &mut Context<'_>, deadline: &Deadline) -> Poll<()> {
+    if socket.poll_read_ready(cx).is_pending() {
+        return Poll::Pending;
+    }
+    if socket.try_io(Interest::ERROR, || Ok(())).is_ok() {
+        return Poll::Ready(());
+    }
+    // There is something else to read, or the end of it, and nothing wakes for a reset that comes behind that.
+    deadline.look_again(cx);
+    Poll::Pending
 }
 
 pub enum ReadHalf<'s> {

@@ -44,8 +44,8 @@ pub struct Connection {
     alpn: Alpn,
     /// Accepted while the worker was draining already.
     late: bool,
-    /// The time that runs is for a record that has begun.
-    awaits_record: bool,
+    /// What came since the time for it began to run was not the beginning of a request.
+    fruitless: bool,
 }
 
 /// What was agreed on while TLS began.
@@ -79,7 +79,7 @@ pub async fn serve(socket: TcpStream, peer: IpAddr, app_port: u16, worker: Rc<Wo
         spoke_http1: false,
         alpn: Alpn::Nothing,
         late,
-        awaits_record: false,
+        fruitless: false,
     };
     connection.worker.open.set(connection.worker.open.get() + 1);
     connection.worker.runtime.metrics.connections.inc();
@@ -139,14 +139,14 @@ impl Connection {
 
     /// Until the client says something; false: it never will.
     async fn wait(&mut self) -> bool {
-        // Bytes of a record that does not end buy no time.
-        let mid_record = self.stream.is_mid_record();
-        if !(mid_record && self.awaits_record) {
+        // Neither parts of a record nor empty lines buy time.
+        let fruitless = std::mem::take(&mut self.fruitless);
+        if !fruitless {
             self.deadline.allow(&self.worker.deadlines, self.patience());
         }
-        self.awaits_record = mid_record;
         let Self { stream, worker, deadline, spoke_http1, late, .. } = self;
         poll_fn(|cx| match stream.poll_read_ready(cx) {
+            Poll::Ready(_) if fruitless && deadline.has_passed() => Poll::Ready(false),
             Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
             Poll::Pending if !worker.is_worth_waiting(*spoke_http1, *late) || deadline.has_passed() => {
                 Poll::Ready(false)
@@ -183,10 +183,14 @@ impl Connection {
 
     /// One request after the other, as long as there are bytes of a next one.
     async fn requests(&mut self, input: &mut Buffer, output: &mut Vec<u8>) -> Next {
+        let mut served = false;
         loop {
-            match self.read_head(input).await {
+            match self.read_head(input, served).await {
                 Head::Complete => {}
-                Head::Nothing => return Next::Idle,
+                Head::Nothing => {
+                    self.fruitless = !served;
+                    return Next::Idle;
+                }
                 Head::Gone => return Next::Close,
                 Head::Http2 => {
                     http2::serve(self, input).await;
@@ -205,7 +209,7 @@ impl Connection {
             output.clear();
             match Exchange::new(self, input, output).run().await {
                 Ending::KeepAlive if input.is_empty() && !self.wait_a_moment().await => return Next::Idle,
-                Ending::KeepAlive => {}
+                Ending::KeepAlive => served = true,
                 Ending::Linger => {
                     self.linger(input).await;
                     return Next::Close;
@@ -215,8 +219,8 @@ impl Connection {
         }
     }
 
-    /// Reads until the head is whole; whether it is a good one is judged later.
-    async fn read_head(&mut self, input: &mut Buffer) -> Head {
+    /// Reads until the head is whole; whether it is a good one is judged later. `served`: the time that runs is not yet the next request's.
+    async fn read_head(&mut self, input: &mut Buffer, served: bool) -> Head {
         let limit = self.head_limit();
         let mut searched = 0;
         let mut timed = false;
@@ -241,13 +245,16 @@ impl Connection {
                 return Head::Complete;
             }
             searched = filled.len();
+            let names_http2 = request_head::names_http2(filled);
+            // Half of an empty line is not the beginning of a request.
+            let begun = searched > 0 && (served || filled[0] != b'\r');
             if searched > 0 && self.worker.buffers.is_short() {
                 return Head::NoRoom;
             }
             if input.is_full() {
                 input.grow(limit + buffer::SMALL, &self.worker.buffers);
             }
-            if searched > 0 && !timed {
+            if begun && !timed {
                 timed = true;
                 self.deadline.allow(&self.worker.deadlines, self.idle_seconds());
             }
@@ -265,9 +272,12 @@ impl Connection {
             .await;
             match read {
                 Ok(0) if searched == 0 => return Head::Gone,
+                // What it is, is seen where heads are read, and needs no answer.
+                Ok(0) if names_http2 => return Head::Complete,
                 Ok(0) => return Head::Unreadable(Unreadable::CutOff),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Head::Nothing,
+                Err(error) if error.kind() == ErrorKind::TimedOut && names_http2 => return Head::Complete,
                 Err(error) if error.kind() == ErrorKind::TimedOut && searched > 0 => {
                     return Head::Unreadable(Unreadable::TimedOut);
                 }

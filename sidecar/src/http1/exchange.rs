@@ -167,7 +167,7 @@ impl<'e> Exchange<'e> {
             self.input.release(&worker.buffers);
             let mut relay = Relay { limits, forwarding, reply, silent: true, request_done: &done, peer };
             // A failed write does not mean that there is no answer: apps refuse and close.
-            let first = relay.await_reply(&mut upstream.stream).await;
+            let first = relay.await_reply(&mut upstream.stream, stream).await?;
             match first {
                 Ok(()) => {}
                 // RFC 9110 §9.2.2: nothing came back, so what may be repeated is, once.
@@ -207,7 +207,7 @@ impl<'e> Exchange<'e> {
             let mut pumping =
                 pin!(body.pump(self.input, &mut from_client, &mut to_app, &forwarding.policy.reserved, limits));
             let mut relaying = pin!(async {
-                relay.await_reply(&mut from_app).await?;
+                relay.await_reply(&mut from_app, &mut to_client).await??;
                 relay.run(&mut from_app, &mut to_client, output).await
             });
             let mut pumped = false;
@@ -305,10 +305,12 @@ impl Connection {
 
     /// Closing a socket with unread bytes resets it, and a reset may overtake our last words (RFC 9112 §9.6).
     pub(super) async fn linger(&mut self, scratch: &mut Buffer) {
-        const SECONDS: u64 = 1;
-        const BYTES: usize = 256 << 10;
-        self.deadline.allow(&self.worker.deadlines, SECONDS);
+        // Many clients send all of a body before they look for an answer. Where there is little room it goes to others.
+        let pressed = self.worker.is_crowded() || self.worker.buffers.is_short() || self.worker.is_leaving();
+        let (seconds, bytes) = if pressed { (1, 256 << 10) } else { (5, 8 << 20) };
+        self.deadline.allow(&self.worker.deadlines, seconds);
         let Self { stream, worker, deadline, .. } = self;
+        scratch.clear();
         let ended = poll_fn(|cx| match Pin::new(&mut *stream).poll_shutdown(cx) {
             Poll::Pending if deadline.has_passed() => Poll::Ready(Err(ErrorKind::TimedOut.into())),
             other => other,
@@ -317,15 +319,19 @@ impl Connection {
             return;
         }
         let mut read = 0;
-        while read < BYTES {
-            scratch.clear();
+        while read < bytes {
+            // Nothing is held while nothing comes.
+            scratch.release(&worker.buffers);
             // Without `limit`: bytes must not buy time.
             let count = poll_fn(|cx| match scratch.poll_fill_from_pool(cx, stream, &worker.buffers) {
                 Poll::Pending if deadline.has_passed() => Poll::Ready(Ok(0)),
                 other => other,
             });
             match count.await {
-                Ok(count) if count > 0 => read += count,
+                Ok(count) if count > 0 => {
+                    read += count;
+                    scratch.clear();
+                }
                 _ => return,
             }
         }

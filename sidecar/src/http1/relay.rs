@@ -1,18 +1,21 @@
 //! The app's answer on its way to an HTTP/1.x client.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 
 use super::buffer::{Buffer, SMALL};
 use super::chunked::{ChunkedDecoder, Piece, trailer_fields};
-use super::io::{Limits, fill, fill_now, write_all, write_both};
+use super::io::{Limits, fill_now, write_all, write_both};
 use super::local::write_status;
 use super::reply_head::{self, InvalidReply, MAX_INTERIM, MAX_REPLY_HEAD, ReplyFraming};
 use super::request_head::field_store;
+use crate::client_stream::Client;
 use crate::metrics::Cut;
 use crate::request::forward::{DECISION, Peer, write_field, write_length, write_text};
 use crate::request::gate::Forwarding;
@@ -108,21 +111,47 @@ impl Relay<'_> {
     }
 
     /// Until the app says something at all.
-    pub async fn await_reply<R: AsyncRead + Unpin>(&mut self, from: &mut R) -> Result<(), UpstreamError> {
-        if fill(self.reply, from, self.limits).await? == 0 { Err(UpstreamError::Closed) } else { Ok(()) }
+    pub async fn await_reply<R, C>(&mut self, from: &mut R, to: &mut C) -> Result<Result<(), UpstreamError>, RelayError>
+    where
+        R: AsyncRead + Unpin,
+        C: Client,
+    {
+        Ok(match self.hear(from, to).await? {
+            Ok(0) => Err(UpstreamError::Closed),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    /// What the app says next, for as long as there is a client that it could be for. 0: it has finished.
+    async fn hear<R, C>(&mut self, from: &mut R, to: &mut C) -> Result<io::Result<usize>, RelayError>
+    where
+        R: AsyncRead + Unpin,
+        C: Client,
+    {
+        let Limits { worker, deadline } = self.limits;
+        self.reply.release(&worker.buffers);
+        let heard = poll_fn(|cx| {
+            let read = self.reply.poll_fill_from_pool(cx, from, &worker.buffers);
+            match deadline.limit(&worker.deadlines, read) {
+                Poll::Ready(read) => Poll::Ready(Some(read)),
+                Poll::Pending => to.poll_gone(cx, deadline).map(|()| None),
+            }
+        });
+        heard.await.ok_or(RelayError::CutShort(Cut::ClientGone))
     }
 
     /// Head, then body. `out` is empty scratch space.
     pub async fn run<R, W>(&mut self, from: &mut R, to: &mut W, out: &mut Vec<u8>) -> Result<Ended, RelayError>
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: Client,
     {
         let mut granted = false;
         let mut interim = 0;
         let (plan, event_stream) = loop {
             match self.digest(granted, out)? {
-                None => self.read_more_head(from).await?,
+                None => self.read_more_head(from, to).await?,
                 Some(Digested::Interim) if interim == MAX_INTERIM => {
                     return Err(UpstreamError::from(InvalidReply::Interim).into());
                 }
@@ -238,23 +267,22 @@ impl Relay<'_> {
         Ok(Some(Digested::Final(Plan { framing, chunks, close, app_stays }, event_stream)))
     }
 
-    async fn read_more_head<R: AsyncRead + Unpin>(&mut self, from: &mut R) -> Result<(), UpstreamError> {
+    async fn read_more_head<R, C>(&mut self, from: &mut R, to: &mut C) -> Result<(), RelayError>
+    where
+        R: AsyncRead + Unpin,
+        C: Client,
+    {
         if self.reply.is_full() {
             if self.reply.capacity() >= MAX_REPLY_HEAD {
-                return Err(InvalidReply::TooLarge.into());
+                return Err(UpstreamError::from(InvalidReply::TooLarge).into());
             }
             self.reply.grow(MAX_REPLY_HEAD, &self.limits.worker.buffers);
         }
-        self.await_reply(from).await
+        Ok(self.await_reply(from, to).await??)
     }
 
     /// Writes `out` and then `count` bytes of the reply, and forgets both.
-    async fn write<W: AsyncWrite + Unpin>(
-        &mut self,
-        to: &mut W,
-        out: &mut Vec<u8>,
-        count: usize,
-    ) -> Result<(), RelayError> {
+    async fn write<W: Client>(&mut self, to: &mut W, out: &mut Vec<u8>, count: usize) -> Result<(), RelayError> {
         if out.is_empty() && count == 0 {
             return Ok(());
         }
@@ -282,7 +310,7 @@ impl Relay<'_> {
     ) -> Result<(), RelayError>
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: Client,
     {
         let mut left = length;
         let pool = &self.limits.worker.buffers;
@@ -305,7 +333,7 @@ impl Relay<'_> {
             if left == 0 {
                 return Ok(());
             }
-            self.more_body(from).await?;
+            self.more_body(from, to).await?;
         }
     }
 
@@ -318,7 +346,7 @@ impl Relay<'_> {
     ) -> Result<(), RelayError>
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: Client,
     {
         let mut decoder = ChunkedDecoder::default();
         loop {
@@ -330,7 +358,7 @@ impl Relay<'_> {
             if self.reply.is_full() {
                 return Err(RelayError::CutShort(Cut::AppMalformed));
             }
-            self.more_body(from).await?;
+            self.more_body(from, to).await?;
         }
     }
 
@@ -405,7 +433,7 @@ impl Relay<'_> {
     ) -> Result<(), RelayError>
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: Client,
     {
         loop {
             let count = self.reply.len();
@@ -418,7 +446,7 @@ impl Relay<'_> {
             } else {
                 self.write(to, out, count).await?;
             }
-            match fill(self.reply, from, self.limits).await {
+            match self.hear(from, to).await? {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) => return Err(self.broken_off(&error)),
@@ -431,8 +459,12 @@ impl Relay<'_> {
     }
 
     /// The end of the app's connection inside a body is not the end of the body.
-    async fn more_body<R: AsyncRead + Unpin>(&mut self, from: &mut R) -> Result<(), RelayError> {
-        match fill(self.reply, from, self.limits).await {
+    async fn more_body<R, C>(&mut self, from: &mut R, to: &mut C) -> Result<(), RelayError>
+    where
+        R: AsyncRead + Unpin,
+        C: Client,
+    {
+        match self.hear(from, to).await? {
             Ok(count) if count > 0 => Ok(()),
             Ok(_) => Err(RelayError::CutShort(Cut::AppClosed)),
             Err(error) => {

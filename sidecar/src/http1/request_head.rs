@@ -28,6 +28,7 @@ pub fn parse<'h>(bytes: &'h [u8], store: &'h mut FieldStore<'h>) -> Result<Optio
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(bytes, store) {
         Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if names_http2(bytes) => return Err(Unreadable::AnotherProtocol),
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::Version) => return Err(version(bytes)),
         Err(error) => return Err(Unreadable::Syntax(error)),
@@ -52,10 +53,15 @@ pub fn parse<'h>(bytes: &'h [u8], store: &'h mut FieldStore<'h>) -> Result<Optio
     Ok(Some(RequestMessage { head, framing, keep_alive, length }))
 }
 
+/// Begins as nothing but HTTP/2 does (RFC 9113 §3.4): whoever says that much takes no answer in HTTP/1.
+pub fn names_http2(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PRI * ")
+}
+
 /// A version of HTTP that we do not speak, or of something else.
 fn version(bytes: &[u8]) -> Unreadable {
     let line = &bytes[..memchr::memchr(b'\n', bytes).unwrap_or(bytes.len())];
-    let names_http = line.windows(5).any(|name| name.eq_ignore_ascii_case(b"HTTP/"));
+    let names_http = !names_http2(bytes) && line.windows(5).any(|name| name.eq_ignore_ascii_case(b"HTTP/"));
     if names_http { Unreadable::Version } else { Unreadable::AnotherProtocol }
 }
 

@@ -82,11 +82,6 @@ impl TlsStream {
         self.session.alpn_protocol()
     }
 
-    /// Part of a record has come.
-    pub fn is_mid_record(&self) -> bool {
-        self.starved && !self.incoming.is_empty()
-    }
-
     pub fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let worked = self.work(Say::Nothing);

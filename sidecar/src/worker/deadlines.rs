@@ -24,6 +24,8 @@ struct Entry {
     at: Cell<u64>,
     allowance: Cell<u64>,
     passed: Cell<bool>,
+    /// Wants to be woken by the clock itself, once.
+    restless: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// Whose end also ends what is going on.
     identity: RefCell<Option<Arc<Identity>>>,
@@ -55,7 +57,7 @@ impl Deadlines {
         self.now.get()
     }
 
-    /// Wakes whoever is out of time, or whose session is over.
+    /// Wakes whoever is out of time, whose session is over, or who asked for it.
     pub fn advance(&self, now: u64) {
         self.now.set(now);
         for entry in self.entries.borrow().iter().flatten() {
@@ -64,6 +66,8 @@ impl Deadlines {
                 && entry.identity.borrow().as_ref().is_some_and(|identity| identity.life.is_over());
             if late || over {
                 entry.passed.set(true);
+            }
+            if late || over || entry.restless.take() {
                 entry.wake();
             }
         }
@@ -129,6 +133,12 @@ impl Deadline {
     /// Whom to wake. A task keeps one waker for its life.
     pub fn watch(&self, cx: &Context<'_>) {
         *self.entry.waker.borrow_mut() = Some(cx.waker().clone());
+    }
+
+    /// Wakes this task with the clock's next tick, for what it has to look at again by itself.
+    pub fn look_again(&self, cx: &Context<'_>) {
+        self.entry.restless.set(true);
+        self.watch(cx);
     }
 
     /// Turns waiting without end into an error.

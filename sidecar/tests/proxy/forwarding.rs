@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloakroom_sidecar::metrics::Cut;
 
@@ -445,5 +445,45 @@ fn a_refusal_to_head_has_no_content() {
         assert_eq!(reply.status, status, "{request:?}");
         assert_ne!(reply.all("content-length"), ["0"]);
         assert!(client.is_closed(), "{request:?}");
+    }
+}
+
+/// Says this, then nothing more, and tells when its connection ends.
+fn silent_after(words: &'static str) -> (App, std::sync::mpsc::Receiver<()>) {
+    let (sender, ended) = std::sync::mpsc::channel();
+    let app = App::raw(move |mut stream, received| {
+        let Some(head) = read_head(&mut stream) else { return };
+        received.lock().unwrap().push(crate::harness::Received { head, body: vec![] });
+        let _ = stream.write_all(words.as_bytes());
+        let _ = stream.read(&mut [0]);
+        let _ = sender.send(());
+    });
+    (app, ended)
+}
+
+#[test]
+fn an_app_learns_that_its_client_is_gone_while_it_is_silent() {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let events = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n";
+    for words in ["", events] {
+        for (finishes, ahead) in [(false, ""), (true, ""), (false, "GET /ahead HTTP/1.1\r\nHost: a\r\n\r\n")] {
+            let (app, ended) = silent_after(words);
+            let sidecar = Sidecar::start(app);
+            let mut client = sidecar.client();
+            client.send(get("/x", "") + ahead);
+            if finishes {
+                client.finish_sending();
+            }
+            let end = Instant::now() + PATIENCE;
+            while sidecar.app.received().is_empty() && Instant::now() < end {
+                thread::sleep(Duration::from_millis(10));
+            }
+            // Finishing is not going.
+            assert!(ended.recv_timeout(Duration::from_millis(600)).is_err(), "{words:?} {finishes}");
+            socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(client);
+            assert!(ended.recv_timeout(PATIENCE).is_ok(), "{words:?} {finishes} {ahead:?}");
+            assert_eq!(sidecar.app.received().len(), 1);
+        }
     }
 }

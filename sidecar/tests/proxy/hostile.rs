@@ -237,3 +237,21 @@ fn a_request_after_a_refused_body_is_not_read_from_it() {
     assert!(client.is_closed());
     assert_eq!(sidecar.app.received().len(), 1);
 }
+
+#[test]
+fn the_beginning_of_http_2_gets_no_answer_in_http_1() {
+    let sidecar = Sidecar::with(App::hello(), |config| config["limits"]["idle_timeout"] = 1.into());
+    for bytes in
+        ["PRI * HTTP/2.0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"]
+    {
+        for finishes in [true, false] {
+            let mut client = sidecar.client();
+            client.send(bytes);
+            if finishes {
+                client.finish_sending();
+            }
+            assert!(client.is_closed(), "{bytes:?}");
+        }
+    }
+    assert!(sidecar.app.received().is_empty());
+}

@@ -181,3 +181,52 @@ fn an_app_that_lets_nobody_in_is_a_gateway_timeout() {
         assert!(status == 504 || headers["grpc-status"] == "4", "{status} {headers:?}");
     }
 }
+
+#[test]
+fn empty_lines_buy_no_time() {
+    let sidecar = Sidecar::with(App::hello(), |config| config["limits"]["idle_timeout"] = 1.into());
+    let began = Instant::now();
+    let mut clients = Vec::new();
+    for piece in ["\r\n", "\r", "\n"] {
+        let client = sidecar.client();
+        let mut writing = client.stream.try_clone().unwrap();
+        let other = if piece == "\n" { "\r" } else { piece };
+        thread::spawn(move || {
+            for piece in [other, piece].into_iter().cycle() {
+                if writing.write_all(piece.as_bytes()).is_err() || began.elapsed() > Duration::from_secs(8) {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        clients.push(client);
+    }
+    for mut client in clients {
+        client.rest();
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let mut client = sidecar.client();
+    for _ in 0..2 {
+        client.send("\r\n");
+        thread::sleep(Duration::from_millis(100));
+        client.send(get("/x", ""));
+        assert_eq!(client.reply().status, 200);
+    }
+}
+
+#[test]
+fn whoever_sends_a_whole_body_before_looking_for_an_answer_gets_it() {
+    let sidecar = Sidecar::start(App::hello());
+    let body = vec![b'x'; 5 << 20];
+    for (token, status) in [("", 401), (get("/x", "").split("\r\n").nth(2).unwrap(), 413)] {
+        let mut client = sidecar.client();
+        let token = if token.is_empty() { String::new() } else { format!("{token}\r\n") };
+        client.send(format!("POST /x HTTP/1.1\r\nHost: a\r\n{token}Content-Length: {}\r\n\r\n", body.len()));
+        for piece in body.chunks(64 << 10) {
+            client.stream.write_all(piece).expect("the connection stays open");
+            thread::sleep(Duration::from_millis(2));
+        }
+        assert_eq!(client.reply().status, status);
+    }
+    assert!(sidecar.app.received().is_empty());
+}

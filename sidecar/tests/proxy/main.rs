@@ -4,6 +4,7 @@
 mod drain;
 #[cfg(test)]
 mod foreign;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
 mod grpc;
