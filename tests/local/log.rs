@@ -1,6 +1,8 @@
 //! What the sidecar says of requests: one line each in its log, under the id that the answer bears, and the counters of port 15020.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +10,7 @@ use cloakroom_tests::local::{Echo, Local, Options};
 use cloakroom_tests::raw;
 use reqwest::Response;
 use serde_json::Value;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 const POLICY: &str = "
 apiVersion: cloakroom.dev/v1alpha1
@@ -34,8 +37,14 @@ struct Watched {
 
 impl Watched {
     async fn start(mode: &str) -> Result<Self> {
+        Self::before(mode, None).await
+    }
+
+    /// In front of this app instead of the sample one.
+    async fn before(mode: &str, app: Option<SocketAddr>) -> Result<Self> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let arguments = vec!["--health-port".to_owned(), port.to_string()];
+        let mut arguments = vec!["--health-port".to_owned(), port.to_string()];
+        arguments.extend(app.into_iter().flat_map(|app| ["--upstream".to_owned(), app.to_string()]));
         let policy = POLICY.replace("MODE", mode);
         let local = Local::start_with(Options { policy: Some(&policy), arguments }).await?;
         Ok(Self { local, health: format!("http://127.0.0.1:{port}") })
@@ -51,22 +60,27 @@ impl Watched {
         Ok(self.local.http.get(format!("{}/metrics", self.health)).send().await?.text().await?)
     }
 
-    fn lines_about(&self, id: &str) -> Result<Vec<Value>> {
+    fn lines_with(&self, field: &str, value: &str) -> Result<Vec<Value>> {
         let lines = self.local.log()?;
         let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        Ok(lines.filter(|line| line["decision_id"] == id).collect())
+        Ok(lines.filter(|line| line[field] == value).collect())
     }
 
-    /// The one line about this decision. Lines are written a few times a second.
+    /// The one line about this decision.
     async fn line_about(&self, id: &str) -> Result<Value> {
+        self.line_with("decision_id", id).await
+    }
+
+    /// Lines are written a few times a second.
+    async fn line_with(&self, field: &str, value: &str) -> Result<Value> {
         let end = Instant::now() + PATIENCE;
         loop {
-            let lines = self.lines_about(id)?;
+            let lines = self.lines_with(field, value)?;
             ensure!(lines.len() < 2, "{lines:?}");
             if let Some(line) = lines.into_iter().next() {
                 return Ok(line);
             }
-            ensure!(Instant::now() < end, "no line about {id} in {}", self.local.log()?);
+            ensure!(Instant::now() < end, "no line about {value} in {}", self.local.log()?);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -150,6 +164,9 @@ async fn every_answer_of_the_sidecars_bears_the_id_of_its_line() -> Result<()> {
         "cloakroom_route_requests_total{route=\"no rule\",outcome=\"unauthenticated\"} 1\n",
         // What is answered 421 was not sent anywhere.
         "cloakroom_route_requests_total{route=\"no rule\",outcome=\"refused\"} 1\n",
+        // Whoever answers.
+        "cloakroom_request_seconds_count{route=\"/never/**\"} 2\n",
+        "cloakroom_request_seconds_bucket{route=\"no rule\",le=\"64\"} 3\n",
     ] {
         assert!(metrics.contains(sample), "{sample}{metrics}");
     }
@@ -230,11 +247,104 @@ async fn at_debug_every_request_has_its_line_and_at_error_none() -> Result<()> {
     let answered = local.http.get(local.app("/.cloakroom/session")).send().await?;
     assert_eq!(watched.line_about(&decision(&answered)?).await?["message"], "answered");
 
+    let mut upgrade = local.app("/ws").replacen("http", "ws", 1).into_client_request()?;
+    upgrade.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
+    let (_socket, switched) = tokio_tungstenite::connect_async(upgrade).await?;
+    let id = switched.headers().get("cloakroom-decision").context("no decision id")?.to_str()?.to_owned();
+    let line = watched.line_about(&id).await?;
+    assert_eq!((&line["message"], &line["status"]), (&"passed".into(), &101.into()), "{line}");
+    let metrics = watched.metrics().await?;
+    assert!(metrics.contains("cloakroom_request_seconds_count{route=\"no rule\"} 2\n"), "upgrades, too: {metrics}");
+
     watched.set_level("error").await?;
     let quiet = decision(&local.http.get(local.app("/never/x")).send().await?)?;
     watched.set_level("info").await?;
     let loud = decision(&local.http.get(local.app("/never/x")).send().await?)?;
     watched.line_about(&loud).await?;
-    assert!(watched.lines_about(&quiet)?.is_empty(), "{}", local.log()?);
+    assert!(watched.lines_with("decision_id", &quiet)?.is_empty(), "{}", local.log()?);
+    Ok(())
+}
+
+/// An app that leaks, dies inside its answer or answers nothing.
+fn bad_app() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || misbehave(stream));
+        }
+    });
+    Ok(address)
+}
+
+fn misbehave(mut stream: TcpStream) -> Option<()> {
+    let lines = BufReader::new(stream.try_clone().ok()?).lines().map_while(Result::ok);
+    let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    let line = head.first()?;
+    if line.contains("/leak") {
+        let jwt = head.iter().find_map(|field| field.strip_prefix("Authorization: Bearer "))?;
+        write!(stream, "HTTP/1.1 200 OK\r\nX-Token: {jwt}\r\nContent-Length: 0\r\n\r\n").ok()?;
+    } else if line.contains("/dies") {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort").ok()?;
+        // So that the answer has begun when it ends.
+        thread::sleep(Duration::from_millis(300));
+    }
+    Some(())
+}
+
+#[tokio::test]
+async fn an_app_that_misbehaves_is_in_the_log() -> Result<()> {
+    let watched = Watched::before("Enforce", Some(bad_app()?)).await?;
+    let local = &watched.local;
+    let token = local.access_token(None).await?;
+    let leak = local.http.get(local.app("/leak")).bearer_auth(&token).send().await?;
+    assert_eq!(leak.headers()["x-token"], token.as_str());
+    let line = watched.line_about(&decision(&leak)?).await?;
+    assert_eq!(
+        (&line["message"], &line["path"]),
+        (&"replaced the JWT in a response".into(), &"/leak".into()),
+        "{line}"
+    );
+
+    let dies = local.http.get(local.app("/open/dies")).send().await?;
+    assert_eq!(dies.status(), 200);
+    dies.bytes().await.expect_err("the end is missing");
+    let line = watched.line_with("path", "/open/dies").await?;
+    let said = [&line["message"], &line["route"], &line["reason"]];
+    assert_eq!(said, ["cut", "/open/**", "the app's connection ended inside its answer"], "{line}");
+    assert_eq!(line["status"], 200, "{line}");
+
+    let nothing = local.http.get(local.app("/open/nothing")).send().await?;
+    assert_eq!(nothing.status(), 502);
+    let line = watched.line_about(&decision(&nothing)?).await?;
+    assert_eq!((&line["message"], &line["status"]), (&"failed".into(), &502.into()), "{line}");
+    let metrics = watched.metrics().await?;
+    for sample in [
+        "cloakroom_jwt_leaks_total 1\n",
+        "cloakroom_answers_cut_total{reason=\"app_closed\"} 1\n",
+        "cloakroom_route_requests_total{route=\"/open/**\",outcome=\"upstream_failed\"} 1\n",
+    ] {
+        assert!(metrics.contains(sample), "{sample}{metrics}");
+    }
+    Ok(())
+}
+
+/// As in the pod, where there is nothing but this binary.
+#[tokio::test]
+async fn the_sidecars_own_binary_tells_and_changes_the_level() -> Result<()> {
+    let watched = Watched::start("Enforce").await?;
+    let binary = cloakroom_tests::local::binary()?.with_file_name("cloakroom-sidecar");
+    let address = watched.health.trim_start_matches("http://");
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(&binary);
+        let output = command.arg("log-level").args(arguments).env("CLOAKROOM_ADMIN_LISTEN", address).output()?;
+        anyhow::Ok((output.status.success(), String::from_utf8(output.stdout)?))
+    };
+    assert_eq!(run(&[])?, (true, "info\n".to_owned()));
+    assert_eq!(run(&["debug"])?, (true, "debug\n".to_owned()));
+    let passed = watched.local.http.get(watched.local.app("/open/x")).send().await?;
+    assert_eq!(watched.line_about(&decision(&passed)?).await?["message"], "passed");
+    assert_eq!(run(&[])?, (true, "debug\n".to_owned()));
+    assert!(!run(&["loud"])?.0);
     Ok(())
 }
