@@ -124,8 +124,10 @@ const CASES: &[Case] = &[
 #[tokio::test]
 async fn every_answer_of_the_sidecars_bears_the_id_of_its_line() -> Result<()> {
     let watched = Watched::start("Enforce").await?;
+    let http2 = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build()?;
     for case @ (method, path, headers, length, status, [message, reason, route]) in CASES {
-        let mut request = watched.local.http.request(method.parse()?, watched.local.app(path));
+        let client = if *headers == CALL { &http2 } else { &watched.local.http };
+        let mut request = client.request(method.parse()?, watched.local.app(path));
         for (name, value) in *headers {
             request = request.header(*name, *value);
         }
@@ -284,6 +286,8 @@ fn misbehave(mut stream: TcpStream) -> Option<()> {
     if line.contains("/leak") {
         let jwt = head.iter().find_map(|field| field.strip_prefix("Authorization: Bearer "))?;
         write!(stream, "HTTP/1.1 200 OK\r\nX-Token: {jwt}\r\nContent-Length: 0\r\n\r\n").ok()?;
+    } else if line.contains("/malformed") {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n").ok()?;
     } else if line.contains("/dies") {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort").ok()?;
         // So that the answer has begun when it ends.
@@ -314,15 +318,20 @@ async fn an_app_that_misbehaves_is_in_the_log() -> Result<()> {
     assert_eq!(said, ["cut", "/open/**", "the app's connection ended inside its answer"], "{line}");
     assert_eq!(line["status"], 200, "{line}");
 
-    let nothing = local.http.get(local.app("/open/nothing")).send().await?;
-    assert_eq!(nothing.status(), 502);
-    let line = watched.line_about(&decision(&nothing)?).await?;
-    assert_eq!((&line["message"], &line["status"]), (&"failed".into(), &502.into()), "{line}");
+    // Where even what passes is logged, each has its one line.
+    watched.set_level("debug").await?;
+    for path in ["/open/nothing", "/open/malformed"] {
+        let failed = local.http.get(local.app(path)).send().await?;
+        assert_eq!(failed.status(), 502);
+        let line = watched.line_about(&decision(&failed)?).await?;
+        assert_eq!((&line["message"], &line["status"]), (&"failed".into(), &502.into()), "{line}");
+    }
     let metrics = watched.metrics().await?;
     for sample in [
         "cloakroom_jwt_leaks_total 1\n",
         "cloakroom_answers_cut_total{reason=\"app_closed\"} 1\n",
-        "cloakroom_route_requests_total{route=\"/open/**\",outcome=\"upstream_failed\"} 1\n",
+        "cloakroom_route_requests_total{route=\"/open/**\",outcome=\"upstream_failed\"} 2\n",
+        "cloakroom_request_seconds_count{route=\"/open/**\"} 3\n",
     ] {
         assert!(metrics.contains(sample), "{sample}{metrics}");
     }

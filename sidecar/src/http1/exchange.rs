@@ -165,7 +165,7 @@ impl<'e> Exchange<'e> {
             // An app that was told half of a request must never be told another on that connection.
             let done = Cell::new(sent.is_ok());
             self.input.release(&worker.buffers);
-            let mut relay = Relay { limits, forwarding, reply, silent: true, request_done: &done, peer };
+            let mut relay = Relay { limits, forwarding, reply, silent: true, status: None, request_done: &done, peer };
             // A failed write does not mean that there is no answer: apps refuse and close.
             let first = relay.await_reply(&mut upstream.stream, stream).await?;
             match first {
@@ -201,7 +201,7 @@ impl<'e> Exchange<'e> {
         let (mut from_app, mut to_app) = upstream.stream.split();
         write_all(&mut to_app, &forwarding.head, limits).await.map_err(UpstreamError::from)?;
         self.output.clear();
-        let mut relay = Relay { limits, forwarding, reply, silent: true, request_done: &done, peer };
+        let mut relay = Relay { limits, forwarding, reply, silent: true, status: None, request_done: &done, peer };
         let output = &mut *self.output;
         let outcome = {
             let mut pumping =

@@ -32,6 +32,8 @@ pub struct Relay<'r> {
     pub reply: &'r mut Buffer,
     /// Nothing was sent to the client yet but whole interim answers, after which another one may follow.
     pub silent: bool,
+    /// Of a final head that is about to be.
+    pub status: Option<u16>,
     pub peer: &'r Peer,
     /// The app has the whole request; else the connection cannot go on after this answer.
     pub request_done: &'r Cell<bool>,
@@ -260,7 +262,7 @@ impl Relay<'_> {
         if interim {
             return Ok(Some(Digested::Interim));
         }
-        forwarding.answered(self.limits.worker, self.peer, status);
+        self.status = Some(status);
         if status == 101 {
             return Ok(Some(Digested::Switching));
         }
@@ -287,6 +289,9 @@ impl Relay<'_> {
             return Ok(());
         }
         self.silent = false;
+        if let Some(status) = self.status.take() {
+            self.forwarding.answered(self.limits.worker, self.peer, status);
+        }
         if !out.is_empty() && count > 0 && count <= COPIED {
             out.extend_from_slice(&self.reply.filled()[..count]);
             self.reply.consume(count);

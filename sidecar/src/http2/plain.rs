@@ -263,7 +263,6 @@ fn digest(
     let (framing, app_stays, event_stream) = (message.framing, message.keep_alive, message.event_stream);
     read.consume(length);
     tell_decision(&mut headers, forwarding);
-    forwarding.answered(&session.worker, &session.peer, status.as_u16());
     Ok(Some(Digested::Final(Answer { status, headers, framing, app_stays, event_stream, signed_out })))
 }
 
@@ -279,6 +278,7 @@ impl Answer {
         if self.event_stream {
             timed.allow(forwarding.policy.limits.stream_idle_timeout);
         }
+        forwarding.answered(&session.worker, &session.peer, self.status.as_u16());
         if !self.signed_out {
             timed.bind(forwarding, self.event_stream);
         }

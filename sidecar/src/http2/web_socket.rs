@@ -53,6 +53,7 @@ pub async fn open(
     let mut answer = read_head(session, forwarding, &mut app, &mut read, limits).await?;
     if answer.status == StatusCode::SWITCHING_PROTOCOLS {
         answer.headers.remove(ACCEPT);
+        forwarding.answered(&session.worker, &session.peer, StatusCode::OK.as_u16());
         let mut response = http::Response::new(ReplyBody::whole(bytes::Bytes::new()));
         *response.headers_mut() = std::mem::take(&mut answer.headers);
         tokio::task::spawn_local(tunnel(Rc::clone(session), Rc::clone(forwarding), switching, app, read));

@@ -98,7 +98,10 @@ impl Gate<'_> {
             write(self.worker, &about, Event::WouldDeny(&**shadowed), Some(response.status.as_u16()), None, None);
         }
         let outcome = rescue::outcome(failure);
-        let event = if outcome == Outcome::Refused { Event::Denied(failure) } else { Event::Failed(failure) };
+        let event = match outcome {
+            Outcome::UpstreamFailed | Outcome::Unavailable => Event::Failed(failure),
+            _ => Event::Denied(failure),
+        };
         end(self.worker, &about, outcome, event, response)
     }
 }
