@@ -41,6 +41,10 @@ use crate::status::AuthPolicyStatus;
         .message("unauthenticated: Redirect sends people to sign in, so `origins` must say where they come back to").field_path(".origins"),
     validation = Rule::new("!has(self.rules) || (has(self.origins) && size(self.origins) > 0) || self.rules.all(r, !has(r.unauthenticated) || r.unauthenticated != 'Redirect')")
         .message("unauthenticated: Redirect sends people to sign in, so `origins` must say where they come back to").field_path(".origins"),
+    validation = Rule::new("!has(self.outage.__for__) || duration(self.outage.__for__) + duration('25s') <= duration(self.jwt.lifetime)")
+        .message("an outage is bridged with the JWTs that are there: `for` must be at least 25s shorter than jwt.lifetime").field_path(".outage"),
+    validation = Rule::new("!has(self.rules) || self.rules.all(r, !has(r.outage) || !has(r.outage.__for__) || duration(r.outage.__for__) + duration('25s') <= duration(self.jwt.lifetime))")
+        .message("an outage is bridged with the JWTs that are there: `for` must be at least 25s shorter than jwt.lifetime").field_path(".rules"),
     validation = Rule::new("!has(self.appEnvironment) || self.interception == 'Loopback'")
         .message("appEnvironment is there to make an app listen on 127.0.0.1: it needs `interception: Loopback`").field_path(".appEnvironment")
 )]
@@ -398,15 +402,16 @@ fn default_lifetime() -> String {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("(self.mode == 'Lease') == has(self.__for__)").message("`for` belongs to mode Lease, and Lease needs it"),
-    validation = Rule::new("!has(self.__for__) || (duration(self.__for__) >= duration('1s') && duration(self.__for__) <= duration('1h'))")
-        .message("for must be between 1s and 1h").field_path(".for")
+    validation = Rule::new("!has(self.__for__) || duration(self.__for__) >= duration('1s')").message("for must be at least 1s").field_path(".for")
 )]
 pub struct Outage {
     /// `Deny`: 503 with Retry-After. `Lease`: who was authenticated before passes for a while longer, revoked or not.
     #[serde(default)]
     pub mode: OutageMode,
 
-    /// For how long after the sidecar's own lease has ended, which is 5 s after the last sign of life of the auth service.
+    /// For how long after the sidecar's own lease has ended, which is 5 s after the last sign of life of the auth service. The app gets the
+    /// JWTs that are there, so it is at least 25 s shorter than `jwt.lifetime`; they are renewed as early as that takes. Whoever made
+    /// no request for some time may be refused sooner.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     pub lease_for: Option<String>,

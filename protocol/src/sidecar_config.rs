@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -123,6 +124,16 @@ pub enum Outage {
     Deny,
     /// Cached answers hold this much longer.
     Lease { seconds: u64 },
+}
+
+impl Outage {
+    /// How much longer than the lease.
+    pub fn bridges(self) -> Duration {
+        match self {
+            Self::Deny => Duration::ZERO,
+            Self::Lease { seconds } => Duration::from_secs(seconds),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,6 +17,7 @@ pub mod workload_token;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -55,6 +56,7 @@ pub struct AuthClient {
     calls: Calls,
     cache: TokenCache,
     lease: Lease,
+    started: Instant,
     flights: Mutex<HashMap<Fingerprint, Flight>>,
     inquiries: Inquiries,
     /// The last question was not answered in time: until something is, one at a time is asked, and nobody else waits as long.
@@ -110,6 +112,7 @@ impl AuthClient {
             calls: Calls { connection, workload: WorkloadToken::new(workload) },
             cache: TokenCache::new(bounds, now),
             lease: Lease::new(now),
+            started: now,
             flights: Mutex::default(),
             inquiries: Inquiries::default(),
             hanging: AtomicBool::new(false),
@@ -171,14 +174,22 @@ impl AuthClient {
         }
     }
 
+    /// For how long nobody would have told us of a revocation: since the lease ended.
+    pub fn unheard(&self) -> Duration {
+        let now = Instant::now();
+        now.saturating_duration_since(self.lease.until().unwrap_or(self.started))
+    }
+
     /// What the auth service said last, for as long as the policy trusts that.
     fn bridge(&self, fingerprint: &Fingerprint, outage: Outage) -> Option<Arc<Identity>> {
-        let Outage::Lease { seconds } = outage else { return None };
+        if outage == Outage::Deny {
+            return None;
+        }
         let now = Instant::now();
         let (identity, asked) = self.cache.get_unrenewed(fingerprint, now)?;
         let sign_of_life =
             self.lease.until().map_or(asked + crate::lease::LEASE, |until| until.max(asked + crate::lease::LEASE));
-        (now < sign_of_life + std::time::Duration::from_secs(seconds)).then_some(identity)
+        (now < sign_of_life + outage.bridges()).then_some(identity)
     }
 
     /// The auth service's public keys, as last seen.

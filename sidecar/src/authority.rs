@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::revocation::RevokeScope;
@@ -19,6 +20,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Authority: Send + Sync + 'static {
     /// The hot path: no IO, and `None` unless the lease on the cached answer holds.
     fn cached(&self, token: &Presented) -> Option<Arc<Identity>>;
+
+    /// For how long nobody would have told of a revocation; zero while the lease holds.
+    fn unheard(&self) -> Duration;
 
     /// Cache, else introspection, once per token at a time.
     fn exchange<'a>(&'a self, token: &'a Presented, outage: Outage) -> Answer<'a, Result<Exchanged, Unavailable>>;

@@ -5,6 +5,7 @@ pub mod file;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use cloakroom_protocol::policy_ref::PolicyRef;
@@ -167,6 +168,17 @@ impl Policy {
             rules: config.rules,
             limits,
         })
+    }
+
+    /// For the requests that this rule is about, as numbered, or no rule.
+    pub fn outage_of(&self, route: usize) -> Outage {
+        self.rules.get(route).and_then(|rule| rule.outage).unwrap_or(self.outage)
+    }
+
+    /// The longest time without an auth service that any rule bridges.
+    pub fn longest_bridge(&self) -> Duration {
+        let of_rules = self.rules.iter().filter_map(|rule| rule.outage).map(Outage::bridges);
+        of_rules.fold(self.outage.bridges(), Duration::max)
     }
 
     /// Goes on counting where another policy counted the same.

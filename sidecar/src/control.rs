@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::revocation::RevokeScope;
@@ -68,6 +69,10 @@ impl Control {
 impl Authority for Control {
     fn cached(&self, token: &Presented) -> Option<Arc<Identity>> {
         self.client.cached(token)
+    }
+
+    fn unheard(&self) -> Duration {
+        self.client.unheard()
     }
 
     fn exchange<'a>(&'a self, token: &'a Presented, outage: Outage) -> Answer<'a, Result<Exchanged, Unavailable>> {

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::config::JwtHeader;
 use crate::identity::{Identity, InvalidJwt};
+use crate::lease::LEASE;
 use coverage::{Declaration, Stream, Tag, Uncovered};
 use index::Index;
 pub use recent::Overtaken;
@@ -67,6 +68,8 @@ pub struct Fresh {
     pub believed: Option<Duration>,
     /// Whose word that is; kept while something opened with it is open, since nobody else would ask.
     pub foreign: Option<ForeignToken>,
+    /// For how long after the lease it may be needed: it is renewed early enough for that.
+    pub bridge: Duration,
     /// Bytes of the answer.
     pub size: usize,
     /// The event stream that tells of changes to it, as the auth service says.
@@ -354,10 +357,11 @@ impl TokenCache {
         now: Instant,
     ) -> Result<Arc<Identity>, InvalidJwt> {
         let life = index.life(fingerprint, &fresh, now);
-        let Fresh { active, asked, token_left, jwt_left, believed, foreign, size, stream: _ } = fresh;
+        let Fresh { active, asked, token_left, jwt_left, believed, foreign, bridge, size, stream: _ } = fresh;
         let held = foreign.map_or(0, |token| token.expose().len());
         let believed_until = believed.map(|believed| asked + believed);
-        let (jwt_until, renew_at) = (now + jwt_left.saturating_sub(JWT_MARGIN.min(jwt_left / 4)), now + jwt_left / 2);
+        let usable = jwt_left.saturating_sub(JWT_MARGIN.min(jwt_left / 4));
+        let (jwt_until, renew_at) = (now + usable, now + renewal(jwt_left, usable, bridge));
         let identity = Arc::new(Identity::new(active, header, life)?);
         let millis = self.millis(now);
         let entry = Arc::new(Entry {
@@ -425,6 +429,16 @@ impl TokenCache {
     fn millis(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// After how long: halfway, or as early as it takes for what is used to outlast lease and outage.
+fn renewal(jwt_left: Duration, usable: Duration, bridge: Duration) -> Duration {
+    let halfway = jwt_left / 2;
+    if bridge.is_zero() {
+        return halfway;
+    }
+    // A policy that could not be kept is refused before it comes here; were it not, nobody would be asked without pause.
+    usable.saturating_sub(LEASE + bridge).clamp(jwt_left / 8, halfway)
 }
 
 impl Entry {

@@ -26,7 +26,7 @@ pub async fn tunnel(
     let Connection { stream, worker, deadline, peer, .. } = connection;
     deadline.allow(&worker.deadlines, forwarding.policy.limits.stream_idle_timeout);
     if let Some(identity) = &forwarding.identity {
-        deadline.bind(&worker.deadlines, Arc::clone(identity), true);
+        deadline.bind(&worker.deadlines, (Arc::clone(identity), forwarding.outage()), true);
     }
     let limits = Limits { worker, deadline };
     let (mut from_client, mut to_client) = stream.split();

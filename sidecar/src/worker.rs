@@ -94,7 +94,8 @@ impl Worker {
     /// A few times a second: clock, deadlines, idle connections to apps, log.
     pub fn tick(&self, elapsed_millis: u64) {
         self.now.set((self.runtime.clock)());
-        self.deadlines.advance(elapsed_millis);
+        let unheard = u64::try_from(self.runtime.authority.unheard().as_millis()).unwrap_or(u64::MAX);
+        self.deadlines.advance(elapsed_millis, unheard);
         self.pool.sweep(elapsed_millis);
         if self.turned_away.get() > 0 {
             let Room { connections, bytes } = self.runtime.room;

@@ -54,14 +54,15 @@ async fn while_redis_is_down_requests_get_503_and_keep_their_cookies_then_all_is
 async fn each_rule_has_its_own_word_on_an_outage() -> Result<()> {
     let mut redis = Redis::start().await?;
     let policy = "apiVersion: cloakroom.dev/v1alpha1\nkind: AuthPolicy\nmetadata: {name: demo, namespace: local}\n\
-                  spec:\n  selector: {matchLabels: {app: demo}}\n  rules:\n\
+                  spec:\n  selector: {matchLabels: {app: demo}}\n  jwt: {lifetime: 6m}\n  rules:\n\
                   \x20 - {match: [{path: /lease/**}], outage: {mode: Lease, for: 5m}}\n\
+                  \x20 - {match: [{path: /short/**}], outage: {mode: Lease, for: 6s}}\n\
                   \x20 - {match: [{path: /maybe/**}], access: Optional}\n";
     let arguments = vec!["--redis".to_owned(), redis.url()];
     let local = Local::start_with(Options { policy: Some(policy), arguments }).await?;
     let token = local.access_token(None).await?;
     let get = async |path: &str| local.http.get(local.app(path)).bearer_auth(&token).send().await;
-    for path in ["/lease/x", "/deny/x", "/maybe/x"] {
+    for path in ["/lease/x", "/short/x", "/deny/x", "/maybe/x"] {
         assert_eq!(get(path).await?.status(), StatusCode::OK, "{path}");
     }
     redis.down().await?;
@@ -70,7 +71,14 @@ async fn each_rule_has_its_own_word_on_an_outage() -> Result<()> {
         ensure!(Instant::now() < end, "honoured for longer than the lease");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    let denied = Instant::now();
     assert_eq!(get("/lease/x").await?.status(), StatusCode::OK, "the rule's own lease");
+    while get("/short/x").await?.status() != StatusCode::SERVICE_UNAVAILABLE {
+        ensure!(denied.elapsed() < Duration::from_secs(15), "honoured for longer than the rule says");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    ensure!(denied.elapsed() > Duration::from_secs(4), "given up {:?} after the lease, not 6 s", denied.elapsed());
+    assert_eq!(get("/lease/x").await?.status(), StatusCode::OK, "and that of another rule is longer");
     assert_eq!(get("/maybe/x").await?.status(), StatusCode::SERVICE_UNAVAILABLE, "nobody is taken for anonymous");
     Ok(())
 }

@@ -102,7 +102,7 @@ pub fn parse(policy: &crd::AuthPolicy) -> Result<Policy, Rejected> {
         writable: names("spec.session.writable", &spec.session.writable)?.into_iter().collect(),
         jwt_header: identity::jwt_header(&spec.jwt.header)?,
         audience: audience(spec, &reference)?,
-        jwt_lifetime: value::seconds("spec.jwt.lifetime", &spec.jwt.lifetime, 10, 15 * 60)?,
+        jwt_lifetime: value::seconds("spec.jwt.lifetime", &spec.jwt.lifetime, 10, JWT_AT_MOST)?,
         claims: names("spec.jwt.claims", &spec.jwt.claims)?,
         claim_headers: identity::claim_headers(&spec.jwt, &spec.token.sources)?,
         outage: outage("spec.outage", &spec.outage)?,
@@ -116,6 +116,7 @@ pub fn parse(policy: &crd::AuthPolicy) -> Result<Policy, Rejected> {
         reference,
     };
     redirects_lead_somewhere(&parsed)?;
+    outages_are_bridged_with_jwts(&parsed)?;
     Ok(parsed)
 }
 
@@ -273,11 +274,14 @@ fn audience(spec: &AuthPolicySpec, reference: &PolicyRef) -> Result<String, Reje
     Ok(audience.clone())
 }
 
+/// Seconds.
+const JWT_AT_MOST: u64 = 15 * 60;
+
 fn outage(field: &str, outage: &crd::Outage) -> Result<Outage, Rejected> {
     match (outage.mode, &outage.lease_for) {
         (crd::OutageMode::Deny, None) => Ok(Outage::Deny),
         (crd::OutageMode::Lease, Some(time)) => {
-            Ok(Outage::Lease { seconds: value::seconds(&format!("{field}.for"), time, 1, 3600)? })
+            Ok(Outage::Lease { seconds: value::seconds(&format!("{field}.for"), time, 1, JWT_AT_MOST)? })
         }
         _ => Err(Rejected::new(field, "`for` belongs to mode Lease, and Lease needs it")),
     }
@@ -379,6 +383,24 @@ fn redirects_lead_somewhere(policy: &Policy) -> Result<(), Rejected> {
         let sentence =
             "unauthenticated: Redirect sends people to sign in, so `origins` must say where they come back to";
         return Err(Rejected::new("spec.origins", sentence));
+    }
+    Ok(())
+}
+
+/// No app is given a JWT that has expired. What the policy promises takes the sidecar's lease and what of a JWT is not handed out on top,
+/// ten seconds together; the rest keeps it from being renewed with every request.
+fn outages_are_bridged_with_jwts(policy: &Policy) -> Result<(), Rejected> {
+    const BESIDES: u64 = 25;
+    let of_rules =
+        policy.rules.iter().enumerate().map(|(at, rule)| (format!("spec.rules[{at}].outage.for"), rule.outage));
+    let all = std::iter::once(("spec.outage.for".to_owned(), Some(policy.outage))).chain(of_rules);
+    for (field, outage) in all {
+        if let Some(Outage::Lease { seconds }) = outage
+            && seconds + BESIDES > policy.jwt_lifetime
+        {
+            let sentence = "an outage is bridged with the JWTs that are there: `for` must be at least 25s shorter than jwt.lifetime";
+            return Err(Rejected::new(field, sentence));
+        }
     }
     Ok(())
 }

@@ -222,6 +222,7 @@ impl AuthClient {
             self.cache.refuse(fingerprint, Instant::now());
             return Ok(Exchanged::Inactive);
         };
+        fresh.bridge = policy.longest_bridge();
         fresh.foreign = match token {
             Presented::Ours(_) => None,
             Presented::Foreign(token) => Some(token.clone()),
@@ -263,6 +264,16 @@ impl AuthClient {
         if believed.is_some_and(|believed| believed.is_zero()) {
             return Err(UnusableAnswer::Expired);
         }
-        Ok(Some(Fresh { active, asked, token_left, jwt_left, believed, foreign: None, size, stream }))
+        Ok(Some(Fresh {
+            active,
+            asked,
+            token_left,
+            jwt_left,
+            believed,
+            foreign: None,
+            bridge: Duration::ZERO,
+            size,
+            stream,
+        }))
     }
 }

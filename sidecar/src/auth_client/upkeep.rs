@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloakroom_protocol::session::{Usage, UsageReport};
-use cloakroom_protocol::sidecar_config::Outage;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::AuthClient;
@@ -15,8 +14,9 @@ const TICK: Duration = Duration::from_secs(1);
 const REPORT_EVERY: u32 = 15;
 const REPORT_AT_ONCE: usize = 1000;
 /// What stays open outlives the lease by this at most, or by what the policy says if that is longer: an outage is no logout, but neither
-/// may a stream go on for ever when nobody could tell us of its revocation.
-const STREAM_GRACE: Duration = Duration::from_secs(60);
+/// may a stream go on for ever when nobody could tell us of its revocation. Each by its own rule ([`crate::worker::deadlines`]); this is
+/// the end of them all, and of what is cached.
+pub const STREAM_GRACE: Duration = Duration::from_secs(60);
 const JWKS_AGAIN: Duration = Duration::from_secs(1);
 const JWKS_ATTEMPTS: u32 = 10;
 
@@ -88,11 +88,8 @@ impl AuthClient {
     }
 
     fn stream_grace(&self) -> Duration {
-        let outage = self.policy.load().as_ref().map_or(Outage::Deny, |policy| policy.outage);
-        match outage {
-            Outage::Deny => STREAM_GRACE,
-            Outage::Lease { seconds } => STREAM_GRACE.max(Duration::from_secs(seconds)),
-        }
+        let longest = self.policy.load().as_ref().map_or(Duration::ZERO, |policy| policy.longest_bridge());
+        STREAM_GRACE.max(longest)
     }
 
     /// Old keys stay until the new ones are here.

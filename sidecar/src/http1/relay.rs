@@ -180,7 +180,8 @@ impl Relay<'_> {
         if let Some(identity) = &self.forwarding.identity
             && !(granted && identity.life.is_over())
         {
-            deadline.bind(&worker.deadlines, Arc::clone(identity), event_stream);
+            let session = (Arc::clone(identity), self.forwarding.outage());
+            deadline.bind(&worker.deadlines, session, event_stream);
         }
         match plan.framing {
             ReplyFraming::None => self.write(to, out, 0).await?,

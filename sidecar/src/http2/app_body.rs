@@ -95,7 +95,8 @@ impl Timed {
     /// Ends with the session too, if there is one.
     pub fn bind(&self, forwarding: &Forwarding, at_once: bool) {
         if let Some(identity) = &forwarding.identity {
-            self.deadline.bind(&self.session.worker.deadlines, Arc::clone(identity), at_once);
+            let session = (Arc::clone(identity), forwarding.outage());
+            self.deadline.bind(&self.session.worker.deadlines, session, at_once);
         }
     }
 

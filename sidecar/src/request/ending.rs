@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use cloakroom_protocol::sidecar_config::Outage;
 use http::{HeaderName, HeaderValue};
 
 use super::forward::{self, Peer};
@@ -148,6 +149,11 @@ impl Forwarding {
     }
 
     /// Why something is out of time: with its session, or for want of what was waited for.
+    /// What its rule says of it while no auth service answers.
+    pub fn outage(&self) -> Outage {
+        self.policy.outage_of(self.route)
+    }
+
     pub fn lateness(&self, otherwise: Cut) -> Cut {
         let ended = self.identity.as_ref().is_some_and(|identity| identity.life.is_over());
         if ended { Cut::SessionEnded } else { otherwise }

@@ -37,6 +37,7 @@ impl Fixture {
             believed: None,
             foreign: None,
             size: 1000,
+            bridge: Duration::ZERO,
             stream: None,
         }
     }
@@ -357,7 +358,20 @@ impl Fixture {
         let (token_left, jwt_left) = (SECOND * 3600, SECOND * 60);
         let believed = Some(believed);
         let foreign = Some(token.clone());
-        (token, Fresh { active, asked: self.now, token_left, jwt_left, believed, foreign, size: 1000, stream: None })
+        (
+            token,
+            Fresh {
+                active,
+                asked: self.now,
+                token_left,
+                jwt_left,
+                believed,
+                foreign,
+                bridge: Duration::ZERO,
+                size: 1000,
+                stream: None,
+            },
+        )
     }
 }
 
@@ -415,4 +429,17 @@ fn what_is_open_ends_when_nobody_can_be_asked_for_a_minute() {
     f.now += SECOND;
     f.cache.sweep(f.now);
     assert!(open.life.is_over());
+}
+
+#[test]
+fn what_is_to_outlast_an_outage_is_renewed_early_enough_for_that() {
+    let minute = SECOND * 60;
+    let usable = SECOND * 55;
+    assert_eq!(renewal(minute, usable, Duration::ZERO), minute / 2);
+    // Used just before it is due, a JWT still covers the lease and the outage.
+    for bridge in [SECOND, SECOND * 20, SECOND * 35] {
+        let due = renewal(minute, usable, bridge);
+        assert!(due <= minute / 2 && usable >= due + LEASE + bridge, "{bridge:?}: {due:?}");
+    }
+    assert!(renewal(minute, usable, SECOND * 3600) >= SECOND * 5, "not with every request, whatever the policy says");
 }

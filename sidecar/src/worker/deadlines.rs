@@ -6,6 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use cloakroom_protocol::sidecar_config::Outage;
+
+use crate::auth_client::upkeep::STREAM_GRACE;
 use crate::identity::Identity;
 
 /// How late a time-out may be.
@@ -31,6 +34,8 @@ struct Entry {
     identity: RefCell<Option<Arc<Identity>>>,
     /// From when on that end counts.
     bound_from: Cell<u64>,
+    /// For how long it goes on when nobody would tell of that end, counted from the end of the lease, or since it is bound if that was later.
+    grace: Cell<u64>,
 }
 
 /// An answer that is short may finish though its session has ended: it may be the very one that says so.
@@ -57,13 +62,17 @@ impl Deadlines {
         self.now.get()
     }
 
-    /// Wakes whoever is out of time, whose session is over, or who asked for it.
-    pub fn advance(&self, now: u64) {
+    /// Wakes whoever is out of time, whose session is over, or may be for all that is heard (`unheard` milliseconds ago the lease ended), or
+    /// who asked for it.
+    pub fn advance(&self, now: u64, unheard: u64) {
         self.now.set(now);
         for entry in self.entries.borrow().iter().flatten() {
             let late = entry.at.get() != 0 && entry.at.get() <= now;
             let over = entry.bound_from.get() <= now
-                && entry.identity.borrow().as_ref().is_some_and(|identity| identity.life.is_over());
+                && entry.identity.borrow().as_ref().is_some_and(|identity| {
+                    let alone = unheard.min(now.saturating_sub(entry.bound_from.get()));
+                    identity.life.is_over() || alone >= entry.grace.get()
+                });
             if late || over {
                 entry.passed.set(true);
             }
@@ -107,7 +116,9 @@ impl Deadline {
     }
 
     /// The identity's end counts as out of time, from now on or for what lasts.
-    pub fn bind(&self, all: &Deadlines, identity: Arc<Identity>, at_once: bool) {
+    pub fn bind(&self, all: &Deadlines, (identity, outage): (Arc<Identity>, Outage), at_once: bool) {
+        let grace = STREAM_GRACE.max(outage.bridges());
+        self.entry.grace.set(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
         self.entry.bound_from.set(all.now.get() + if at_once { 0 } else { GRACE_MILLIS });
         *self.entry.identity.borrow_mut() = Some(identity);
     }
@@ -164,14 +175,14 @@ mod tests {
         let all = Deadlines::default();
         let deadline = all.register();
         deadline.allow(&all, 1);
-        all.advance(999);
+        all.advance(999, 0);
         assert!(!deadline.has_passed());
         deadline.progress(&all);
-        all.advance(1500);
+        all.advance(1500, 0);
         assert!(!deadline.has_passed());
-        all.advance(2000);
+        all.advance(2000, 0);
         assert!(deadline.has_passed());
-        all.advance(2699);
+        all.advance(2699, 0);
         assert_eq!(deadline.overdue(&all), 700);
         deadline.allow(&all, 1);
         assert!(!deadline.has_passed());
@@ -183,18 +194,36 @@ mod tests {
         let all = Deadlines::default();
         let deadline = all.register();
         let identity = Arc::new(identity());
-        deadline.bind(&all, Arc::clone(&identity), true);
-        all.advance(1);
+        deadline.bind(&all, (Arc::clone(&identity), Outage::Deny), true);
+        all.advance(1, 0);
         assert!(!deadline.has_passed());
         identity.life.end();
-        all.advance(2);
+        all.advance(2, 0);
         assert!(deadline.has_passed());
         deadline.allow(&all, 60);
-        deadline.bind(&all, identity, false);
-        all.advance(3);
+        deadline.bind(&all, (identity, Outage::Deny), false);
+        all.advance(3, 0);
         assert!(!deadline.has_passed());
-        all.advance(1100);
+        all.advance(1100, 0);
         assert!(deadline.has_passed());
+    }
+
+    #[test]
+    fn without_news_each_goes_on_for_as_long_as_its_own_rule_says() {
+        let all = Deadlines::default();
+        let (short, long, late) = (all.register(), all.register(), all.register());
+        let identity = Arc::new(identity());
+        let lease = Outage::Lease { seconds: 300 };
+        short.bind(&all, (Arc::clone(&identity), Outage::Deny), true);
+        long.bind(&all, (Arc::clone(&identity), lease), true);
+        all.advance(59_000, 59_000);
+        assert!(!short.has_passed() && !long.has_passed());
+        late.bind(&all, (identity, Outage::Deny), true);
+        all.advance(61_000, 61_000);
+        assert!(short.has_passed() && !long.has_passed());
+        assert!(!late.has_passed(), "somebody answered for it when it was opened");
+        all.advance(301_000, 301_000);
+        assert!(long.has_passed() && late.has_passed());
     }
 
     #[test]

@@ -228,6 +228,10 @@ impl Authority for FakeAuthority {
         self.identities.get(token.expose()).filter(|_| token.expose() != admin_token()).cloned()
     }
 
+    fn unheard(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn exchange<'a>(&'a self, token: &'a Presented, _: Outage) -> Answer<'a, Result<Exchanged, Unavailable>> {
         Box::pin(async move {
             tokio::task::yield_now().await;

@@ -98,6 +98,11 @@ fn durations_and_sizes_are_read() {
 #[case("outage: {mode: Lease}", "`for` belongs to mode Lease")]
 #[case("outage: {for: 30s}", "`for` belongs to mode Lease")]
 #[case("outage: {mode: Lease, for: 2h}", "spec.outage.for: 2h is too long")]
+#[case("outage: {mode: Lease, for: 36s}", "spec.outage.for: an outage is bridged with the JWTs")]
+#[case(
+    "rules: [{match: [{path: /a}], outage: {mode: Lease, for: 36s}}]",
+    "spec.rules[0].outage.for: an outage is bridged"
+)]
 #[case("rules: [{match: []}]", "never used")]
 #[case("rules: [{match: [{}]}]", "spec.rules[0].match[0]: say which path")]
 #[case("rules: [{match: [{path: /a}, {path: /a/**/b}]}]", "spec.rules[0].match[1].path: ** stands for")]
