@@ -148,12 +148,12 @@ impl Forwarding {
         write(worker, &about, Event::Cut(cut), status, None, took);
     }
 
-    /// Why something is out of time: with its session, or for want of what was waited for.
     /// What its rule says of it while no auth service answers.
     pub fn outage(&self) -> Outage {
         self.policy.outage_of(self.route)
     }
 
+    /// Why something is out of time: with its session, or for want of what was waited for.
     pub fn lateness(&self, otherwise: Cut) -> Cut {
         let ended = self.identity.as_ref().is_some_and(|identity| identity.life.is_over());
         if ended { Cut::SessionEnded } else { otherwise }
