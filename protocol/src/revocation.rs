@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::token::TokenId;
+use crate::token::{TokenId, TokenKind};
 
 /// Body of `POST /internal/v1/revoke`; `?wait=<milliseconds>` asks for a receipt from every connected sidecar.
 #[derive(Clone, Serialize, Deserialize)]
@@ -28,6 +28,19 @@ pub enum RevokeScope {
     Session,
     /// Every session and grant of the same subject.
     Everywhere,
+}
+
+impl RevokeScope {
+    /// Whether a token of this kind may end so much. What a person let in by some other way than a sign-in must not sign that person out.
+    pub fn is_open_to(self, kind: TokenKind) -> bool {
+        match kind {
+            TokenKind::Session => true,
+            // An application may give its own grant back.
+            TokenKind::Access | TokenKind::Refresh => self == Self::Session,
+            // Ends where keys are managed: whoever uses one has no other.
+            TokenKind::ApiKey => false,
+        }
+    }
 }
 
 /// What is known about a revocation when the answer is sent.

@@ -35,7 +35,7 @@ pub trait Authority: Send + Sync + 'static {
         patch: Map<String, Value>,
     ) -> Answer<'a, Result<(), CommitError>>;
 
-    fn sign_out<'a>(&'a self, token: &'a OpaqueToken, scope: RevokeScope) -> Answer<'a, Result<(), Unavailable>>;
+    fn sign_out<'a>(&'a self, token: &'a OpaqueToken, scope: RevokeScope) -> Answer<'a, Result<(), SignOutError>>;
 
     /// The redirect that begins a sign-in and returns to the request's own path and query.
     fn start_sign_in<'a>(
@@ -78,6 +78,14 @@ pub struct StepUp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no auth service answers")]
 pub struct Unavailable;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignOutError {
+    #[error("a token of this kind does not end that much")]
+    NotASession,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {

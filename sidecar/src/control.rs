@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use serde_json::{Map, Value};
 
 use crate::auth_client::AuthClient;
-use crate::authority::{Answer, Authority, CommitError, Exchanged, StepUp, Unavailable};
+use crate::authority::{Answer, Authority, CommitError, Exchanged, SignOutError, StepUp, Unavailable};
 use crate::config::{CurrentPolicy, Policy};
 use crate::identity::Identity;
 use crate::local_response::LocalResponse;
@@ -88,7 +88,7 @@ impl Authority for Control {
         Box::pin(self.client.commit_session(token, identity, patch))
     }
 
-    fn sign_out<'a>(&'a self, token: &'a OpaqueToken, scope: RevokeScope) -> Answer<'a, Result<(), Unavailable>> {
+    fn sign_out<'a>(&'a self, token: &'a OpaqueToken, scope: RevokeScope) -> Answer<'a, Result<(), SignOutError>> {
         Box::pin(self.client.sign_out(token, scope))
     }
 

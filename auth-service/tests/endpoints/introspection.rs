@@ -70,6 +70,36 @@ async fn an_api_key_acts_for_its_owner_where_its_audience_is_until_it_is_revoked
 }
 
 #[tokio::test]
+async fn only_a_session_signs_its_owner_out() {
+    let bench = bench().await;
+    let service = &bench.service;
+    let session = service.sign_in_at(&mut Browser::default(), "shop/web", SHOP, "ann").await;
+    let access = bench.credentials_token("shop/web").await;
+    let made = json!({"user": bench.user, "name": "ci", "audiences": ["shop/web"]});
+    let key = service.admin(Method::POST, "/api-keys", &made).await.expect(201).json();
+    let key = key["api_key"].as_str().unwrap();
+    let revoke = async |token: &str, scope: &str| {
+        let body = json!({"token": token, "scope": scope});
+        service.internal_json(Method::POST, "/internal/v1/revoke", &service.workload("shop"), &body).await
+    };
+    for (token, scope) in [(key, "session"), (key, "everywhere"), (access.as_str(), "everywhere")] {
+        revoke(token, scope).await.expect(409);
+    }
+    for token in [key, &access, &session] {
+        assert_eq!(service.introspect(token, "shop/web").await["active"], true, "nothing has ended");
+    }
+    revoke(&access, "session").await.expect(200);
+    assert_eq!(service.introspect(&access, "shop/web").await, json!({"active": false}), "its own grant");
+    revoke(&session, "everywhere").await.expect(200);
+    assert_eq!(service.introspect(&session, "shop/web").await, json!({"active": false}));
+    assert_eq!(service.introspect(key, "shop/web").await["active"], true);
+    // Who may name any id may show the token as well.
+    let body = json!({"token": key});
+    service.internal_json(Method::POST, "/internal/v1/revoke", &service.operator(), &body).await.expect(200);
+    assert_eq!(service.introspect(key, "shop/web").await, json!({"active": false}));
+}
+
+#[tokio::test]
 async fn tokens_that_are_asked_about_together_are_answered_each_as_if_alone() {
     let bench = bench().await;
     let service = &bench.service;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::{AuthClient, CallError};
-use crate::authority::{CommitError, Unavailable};
+use crate::authority::{CommitError, SignOutError, Unavailable};
 use crate::config::Policy;
 use crate::identity::Identity;
 use crate::log;
@@ -78,7 +78,10 @@ impl AuthClient {
     }
 
     /// Returns once every connected sidecar has dropped it, or was given up on.
-    pub async fn sign_out(&self, token: &OpaqueToken, scope: RevokeScope) -> Result<(), Unavailable> {
+    pub async fn sign_out(&self, token: &OpaqueToken, scope: RevokeScope) -> Result<(), SignOutError> {
+        if !scope.is_open_to(token.kind()) {
+            return Err(SignOutError::NotASession);
+        }
         let policy = self.policy.load_full().ok_or(Unavailable)?;
         let known = self.cache.get_unrenewed(&Fingerprint::of(token), Instant::now());
         let request = RevokeRequest { token: Some(token.expose().to_owned()), id: None, sub: None, scope };

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use super::fake::{FakeAuth, Pki, respond};
 use super::*;
-use crate::authority::CommitError;
+use crate::authority::{CommitError, SignOutError};
 use crate::clock;
 use crate::config;
 use crate::identity::tests::active;

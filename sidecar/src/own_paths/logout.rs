@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
 
 use super::{LOGOUT_PATH, is_page_load, is_same_origin};
-use crate::authority::Unavailable;
+use crate::authority::SignOutError;
 use crate::config::Policy;
 use crate::control::Control;
 use crate::local_response::LocalResponse;
@@ -38,12 +38,14 @@ pub async fn answer(
     if let Some(Presented::Foreign(_)) = token {
         return refuse(StatusCode::CONFLICT, "This token is another issuer's, and only that issuer can end it");
     }
-    if let Some(Presented::Ours(token)) = token
-        && let Err(Unavailable) = control.client().sign_out(token, scope).await
-    {
-        return still_signed_in(head);
+    let Some(Presented::Ours(token)) = token else { return signed_out(policy, head) };
+    match control.client().sign_out(token, scope).await {
+        Ok(()) => signed_out(policy, head),
+        Err(SignOutError::NotASession) => {
+            refuse(StatusCode::CONFLICT, "This token is no session, and signing out does not end it")
+        }
+        Err(SignOutError::Unavailable(_)) => still_signed_in(head),
     }
-    signed_out(policy, head)
 }
 
 /// A link cannot sign anybody out; a button can.

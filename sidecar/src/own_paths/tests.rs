@@ -1,6 +1,6 @@
 use cloakroom_protocol::internal_api;
 use cloakroom_protocol::revocation::{RevokeRequest, RevokeScope};
-use cloakroom_protocol::token::OpaqueToken;
+use cloakroom_protocol::token::{OpaqueToken, TokenKind};
 use http::header::{CACHE_CONTROL, LOCATION, RETRY_AFTER};
 use serde_json::Value;
 
@@ -124,6 +124,24 @@ async fn a_button_does_here_or_everywhere() {
         StatusCode::SEE_OTHER,
         "signed out is signed out"
     );
+}
+
+#[tokio::test]
+async fn an_api_key_or_an_applications_token_signs_nobody_out() {
+    let f = Fixture::new().await;
+    let [key, access] =
+        [TokenKind::ApiKey, TokenKind::Access].map(|kind| f.control.with_rng(|rng| OpaqueToken::generate(kind, rng)));
+    for (path, token) in [
+        ("/.cloakroom/logout", &key),
+        ("/.cloakroom/logout?scope=everywhere", &key),
+        ("/.cloakroom/logout?scope=everywhere", &access),
+    ] {
+        let response = ask(&f, "POST", path, &[], Some(token)).await;
+        assert_eq!((response.status, cookies(&response)), (StatusCode::CONFLICT, vec![]), "{path}");
+    }
+    assert!(revoked(&f).is_empty());
+    assert_eq!(ask(&f, "POST", "/.cloakroom/logout", &[], Some(&access)).await.status, StatusCode::OK);
+    assert_eq!(revoked(&f).len(), 1, "its own grant");
 }
 
 #[tokio::test]

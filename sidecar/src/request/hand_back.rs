@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::cleanse::reserved;
 use super::credential::{is_own_cookie, split_crumb};
 use super::head::{Field, Known, is_version_of_http};
-use crate::authority::{CommitError, Unavailable};
+use crate::authority::{CommitError, SignOutError};
 use crate::config::TokenSource;
 use leak_guard::LeakGuard;
 
@@ -33,7 +33,7 @@ pub enum HandBackError {
     #[error("the session was not written: {0}")]
     Commit(#[from] CommitError),
     #[error("the session was not ended: {0}")]
-    SignOut(#[from] Unavailable),
+    SignOut(#[from] SignOutError),
 }
 
 const SESSION: &[u8] = b"cloakroom-session";

@@ -9,7 +9,7 @@ use super::cleanse::Malformed;
 use super::credential::CredentialError;
 use super::decide::Refusal;
 use super::hand_back::HandBackError;
-use crate::authority::{CommitError, RESOURCE_METADATA_PATH, StepUp, Unavailable};
+use crate::authority::{CommitError, RESOURCE_METADATA_PATH, SignOutError, StepUp, Unavailable};
 use crate::http1::unreadable::Unreadable;
 use crate::local_response::LocalResponse;
 use crate::metrics::Outcome;
@@ -164,10 +164,13 @@ fn face(failure: &Failure) -> Face {
             HandBackError::Foreign => {
                 plain(StatusCode::CONFLICT, 9, "You signed in elsewhere: there is no session here to save to or to end")
             }
+            HandBackError::SignOut(SignOutError::NotASession) => {
+                plain(StatusCode::CONFLICT, 9, "This token is no session, and signing out does not end it")
+            }
             HandBackError::NoSession | HandBackError::Commit(CommitError::Conflict | CommitError::Gone) => {
                 plain(StatusCode::CONFLICT, 10, "Your session changed meanwhile; nothing was saved. Try again")
             }
-            HandBackError::Commit(CommitError::Unavailable) | HandBackError::SignOut(_) => {
+            HandBackError::Commit(CommitError::Unavailable) | HandBackError::SignOut(SignOutError::Unavailable(_)) => {
                 plain(StatusCode::SERVICE_UNAVAILABLE, 14, "Your session could not be saved")
             }
         },

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cloakroom_protocol::revocation::RevokeScope;
 use cloakroom_sidecar::authority::CommitError;
 
-use crate::harness::{App, JWT, Sidecar, get, token};
+use crate::harness::{App, JWT, Sidecar, access_token, api_key, get, token};
 use crate::http2::{Frames, connect, request, run};
 
 fn saying(headers: &str) -> Sidecar {
@@ -56,6 +56,19 @@ fn a_logout_ends_the_session_and_its_cookie_and_is_still_answered() {
     assert!(reply.all("cloakroom-logout").is_empty());
     assert_eq!(*sidecar.authority.signed_out.lock().unwrap(), [RevokeScope::Everywhere]);
     assert_eq!(sidecar.ask(&get("/x", "")).status, 401);
+}
+
+#[test]
+fn an_app_ends_neither_an_api_key_nor_more_than_a_grant() {
+    let ask = |token: &str, scope: &str| {
+        let sidecar = saying(&format!("Cloakroom-Logout: {scope}\r\n"));
+        let reply = sidecar.ask(&format!("GET /x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"));
+        (reply.status, sidecar.authority.signed_out.lock().unwrap().clone())
+    };
+    for (token, scope) in [(api_key(), "session"), (api_key(), "everywhere"), (access_token(), "everywhere")] {
+        assert_eq!(ask(&token, scope), (409, vec![]), "{scope}");
+    }
+    assert_eq!(ask(&access_token(), "session"), (200, vec![RevokeScope::Session]));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use cloakroom_protocol::presented::{ForeignToken, Presented};
 use cloakroom_protocol::revocation::RevokeScope;
 use cloakroom_protocol::sidecar_config::Outage;
 use cloakroom_protocol::token::{OpaqueToken, TokenKind};
-use cloakroom_sidecar::authority::{Answer, Authority, CommitError, Exchanged, StepUp, Unavailable};
+use cloakroom_sidecar::authority::{Answer, Authority, CommitError, Exchanged, SignOutError, StepUp, Unavailable};
 use cloakroom_sidecar::config::Policy;
 use cloakroom_sidecar::identity::Identity;
 use cloakroom_sidecar::limits::Room;
@@ -160,6 +160,15 @@ pub(crate) fn unknown_token() -> String {
     make_token(TokenKind::Session, 3)
 }
 
+/// Of an application that somebody let in.
+pub(crate) fn access_token() -> String {
+    make_token(TokenKind::Access, 4)
+}
+
+pub(crate) fn api_key() -> String {
+    make_token(TokenKind::ApiKey, 5)
+}
+
 fn make_token(kind: TokenKind, seed: u64) -> String {
     OpaqueToken::generate(kind, &mut StdRng::seed_from_u64(seed)).expose().to_owned()
 }
@@ -187,7 +196,7 @@ impl FakeAuthority {
         let identity = |token: &str, roles: Value| {
             let parsed: OpaqueToken = token.parse().unwrap();
             let active = json!({
-                "active": true, "kind": "session", "id": parsed.id(), "sub": "ann", "client_id": "shop/web", "scope": "read",
+                "active": true, "kind": parsed.kind(), "id": parsed.id(), "sub": "ann", "client_id": "shop/web", "scope": "read",
                 "exp": 4_000_000_000_u64, "iat": 1, "roles": roles, "claims": {"email": "ann@example.com"},
                 "session_version": 3, "jwt": JWT, "jwt_exp": 4_000_000_000_u64,
             });
@@ -204,6 +213,8 @@ impl FakeAuthority {
             identities: HashMap::from([
                 identity(&token(), json!([])),
                 identity(&admin_token(), json!(["admin"])),
+                identity(&access_token(), json!([])),
+                identity(&api_key(), json!([])),
                 (FOREIGN.to_owned(), Arc::new(foreign)),
             ]),
             asked: Mutex::default(),
@@ -255,10 +266,13 @@ impl Authority for FakeAuthority {
         })
     }
 
-    fn sign_out<'a>(&'a self, token: &'a OpaqueToken, scope: RevokeScope) -> Answer<'a, Result<(), Unavailable>> {
+    fn sign_out<'a>(&'a self, token: &'a OpaqueToken, scope: RevokeScope) -> Answer<'a, Result<(), SignOutError>> {
         Box::pin(async move {
+            if !scope.is_open_to(token.kind()) {
+                return Err(SignOutError::NotASession);
+            }
             if self.down.load(Ordering::SeqCst) {
-                return Err(Unavailable);
+                return Err(Unavailable.into());
             }
             self.signed_out.lock().unwrap().push(scope);
             self.revoke(token.expose());

@@ -64,6 +64,12 @@ fn privileged(caller: &Caller) -> Result<(), ApiError> {
 async fn by_token(app: &Shared, caller: &Caller, token: &str, scope: RevokeScope) -> Result<Ended, ApiError> {
     // What is no token of ours is not signed in: nothing to do.
     let Ok(token) = OpaqueToken::parse(token.as_bytes()) else { return Ok(Ended::default()) };
+    if !caller.is_privileged() && !scope.is_open_to(token.kind()) {
+        return Err(ApiError::Conflict(
+            "only a session ends everywhere, an access token ends its own grant, and an API key ends where it was made"
+                .to_owned(),
+        ));
+    }
     let Some(sub) = subject_of(app, caller, &token).await? else {
         // Dead already, perhaps by a call that failed before its event was out: announcing it once more harms nobody.
         let dead = app.store().is_dead(&session::key(token.id())).await?;

@@ -50,8 +50,22 @@ async fn signing_out_takes_effect_here_before_it_is_confirmed() {
 
     f.exchange().await.unwrap();
     f.fake.with(|told| told.script = Some(Box::new(|_, _| Some(respond(StatusCode::BAD_GATEWAY, "")))));
-    assert_eq!(f.client.sign_out(f.token.ours().unwrap(), RevokeScope::Session).await, Err(Unavailable));
+    assert_eq!(f.client.sign_out(f.token.ours().unwrap(), RevokeScope::Session).await, Err(Unavailable.into()));
     assert!(f.client.cached(&f.token).is_some(), "nobody confirmed anything");
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_an_api_key_nor_an_application_signs_anybody_out() {
+    let f = Fixture::leased().await;
+    let [key, access] =
+        [TokenKind::ApiKey, TokenKind::Access].map(|kind| OpaqueToken::generate(kind, &mut StdRng::seed_from_u64(9)));
+    for (token, scope) in
+        [(&key, RevokeScope::Session), (&key, RevokeScope::Everywhere), (&access, RevokeScope::Everywhere)]
+    {
+        assert_eq!(f.client.sign_out(token, scope).await, Err(SignOutError::NotASession), "{scope:?}");
+    }
+    assert!(f.fake.with(|told| told.asked.iter().all(|asked| !asked.contains(internal_api::REVOKE))), "not even asked");
+    f.client.sign_out(&access, RevokeScope::Session).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
