@@ -455,8 +455,10 @@ pub struct AccessRule {
     validation = Rule::new("has(self.path) || (has(self.methods) && size(self.methods) > 0)").message("say which path or methods; /** is every path")
 )]
 pub struct RuleMatch {
-    /// An absolute path, compared with the request's canonical one: `/healthz` exactly; `/orders/{id}` or `/orders/*` with any one
-    /// segment there; `/admin/**` with `/admin` and everything below it. Without it: every path.
+    /// An absolute path, compared with the request's canonical one: `/healthz` alone; `/orders/{id}` or `/orders/*` with any one
+    /// segment there; `/admin/**` with `/admin` and everything below it. Without it: every path. A rule that opens (Anonymous,
+    /// Optional) matches just that. A rule that guards (Authenticated, Deny) also matches what an app may take for the same: in
+    /// other letters' case, with a slash at the end, with `;parameters`, with characters percent-encoded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^/[!-~]*$"))]
     pub path: Option<String>,

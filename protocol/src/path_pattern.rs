@@ -1,7 +1,8 @@
 //! Path patterns of a policy's rules: `/orders`, `/orders/{id}`, `/files/*/raw`, `/admin/**`.
 //!
 //! `{name}` and `*` stand for one segment that is not empty, `**` (last only) for any number of segments, none included. Patterns are
-//! compared with the canonical path, which is also the one that is forwarded; letters' case matters.
+//! compared with the canonical path, which is also the one that is forwarded. Letters' case matters to a rule that opens, and not to one that
+//! guards: to many an app `/Admin` is `/admin`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,12 +25,12 @@ enum Segment {
     Any(String),
 }
 
-/// Which way a doubt falls. `/admin/` may or may not be the app's `/admin`.
+/// Which way a doubt falls. `/admin/` or `/ADMIN` may or may not be the app's `/admin`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
     /// For rules that open: match only what is written.
     Excludes,
-    /// For rules that demand or deny: a trailing slash does not lead around them.
+    /// For rules that demand or deny: neither a trailing slash nor another case leads around them.
     Includes,
 }
 
@@ -56,9 +57,14 @@ impl PathPattern {
             None => (rest, rest.is_empty()),
         };
         let mut given = rest.split('/').filter(|segment| !segment.is_empty());
+        let is_same = |literal: &str, segment: &str| match doubt {
+            Doubt::Excludes => literal == segment,
+            // Patterns are ASCII, so no other letter can be meant.
+            Doubt::Includes => literal.eq_ignore_ascii_case(segment),
+        };
         for wanted in &self.segments {
             match (wanted, given.next()) {
-                (Segment::Literal(literal), Some(segment)) if literal == segment => {}
+                (Segment::Literal(literal), Some(segment)) if is_same(literal, segment) => {}
                 (Segment::Any(_), Some(_)) => {}
                 _ => return false,
             }
@@ -177,6 +183,16 @@ mod tests {
         assert!(closes("/orders/{id}", "/orders/7/"));
         assert!(!closes("/orders/{id}", "/orders/"));
         assert!(!closes("/orders/{id}", "/orders/7/items"));
+    }
+
+    #[test]
+    fn another_case_does_not_lead_around_a_demand_and_opens_nothing() {
+        for path in ["/Admin/users", "/ADMIN/Users/", "/admin/USERS"] {
+            assert!(closes("/admin/users", path) && closes("/Admin/**", path), "{path}");
+            assert!(!opens("/admin/users", path), "{path}");
+        }
+        assert!(!closes("/admin", "/adm\u{131}n") && !closes("/\u{5f}admin", "/\u{3f}admin"));
+        assert!(!closes("/a[b", "/a{b"), "32 apart, and no letters");
     }
 
     #[test]

@@ -81,6 +81,9 @@ mod tests {
             "/admin;v=1/@me",
             "/admin/@me;x",
             "/./admin/@me",
+            "/Admin/@me",
+            "/ADMIN/@ME/",
+            "/%41dmin/%40mE;x",
         ] {
             assert_eq!(access(&rules, "GET", path), Access::Deny, "{path}");
         }

@@ -31,6 +31,10 @@ def spellings():
     for letter in set("secret"):
         yield "/secret/file.txt".replace(letter, f"%{ord(letter):02x}")
         yield "/secret/file.txt".replace(letter, f"%25{ord(letter):02x}")
+        yield "/secret/file.txt".replace(letter, letter.upper())
+        yield "/secret/file.txt".replace(letter, f"%{ord(letter.upper()):02x}")
+    for cased in ["/SECRET/FILE.TXT", "/Secret/File.txt", "/secret/FILE.txt", "//SECRET/file.txt", "/open/../Secret/file.txt", "/Secret;x/file.txt"]:
+        yield cased
     dots = ["..", "%2e%2e", ".%2e", "%2E.", "..;", "..;x", "..%3b", "%252e%252e", "..%00", "..%09", "%c0%ae%c0%ae", "...", ".%00.", "..\\"]
     slashes = ["/", "//", "///", "/./", "/%2e/", "%2f", "%5c", "\\", "/;/", "%252f", "/.;/", "%c0%af", "/%20/", "/a/../"]
     for dot, slash in itertools.product(dots, slashes):

@@ -6,11 +6,11 @@ const path = require("path");
 
 const [port, files] = process.argv.slice(2);
 
-// As many small servers do it: decode, normalise, read.
+// As many small servers do it: decode, normalise, read; and without regard to case, as Express routes and some file systems look up.
 function serveFile(request, response) {
   let name;
   try {
-    name = path.normalize(decodeURIComponent(request.url.split("?")[0]));
+    name = path.normalize(decodeURIComponent(request.url.split("?")[0])).toLowerCase();
     response.end(fs.readFileSync(path.join(files, name)));
   } catch {
     response.statusCode = 404;
