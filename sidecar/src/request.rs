@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use cloakroom_protocol::presented::Presented;
-use cloakroom_protocol::sidecar_config::{Mode, Outage};
+use cloakroom_protocol::sidecar_config::{Access, Mode, Outage};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::authority::{Authority, Exchanged, Unavailable, is_own_path};
@@ -23,6 +23,7 @@ use crate::config::Policy;
 use crate::identity::Identity;
 use crate::rules;
 use cleanse::Cleansed;
+use credential::CredentialError;
 use decide::{First, Refusal, Terms};
 use forward::{Admitted, Outside, Peer};
 use head::{Head, RequestHead};
@@ -53,6 +54,8 @@ pub enum Judgement<'h> {
 pub struct Passed<'h> {
     pub admitted: Admitted<'h>,
     pub token: Option<Presented>,
+    /// There is no one token because there are several.
+    pub several_tokens: bool,
     pub manner: Manner,
     /// Passes without a token only because it has nothing but a question; so it may have no body either.
     pub preflight: bool,
@@ -99,11 +102,19 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
     let manner = manner(&cleansed, &terms);
     let mut token = None;
     let mut identity = None;
-    let mut preflight = false;
+    let (mut preflight, mut several_tokens) = (false, false);
     let decision = (|| {
         let found = || credential::find(&cleansed, &policy.token_sources, policy.takes_foreign());
         let credential = match decide::first(&terms, &cleansed, found, &policy.origins)? {
-            First::Unidentified => return Ok(Some(None)),
+            First::Unidentified => {
+                // Nobody asks whose it is, but the app may wish to end what it stands for.
+                if terms.access == Access::Anonymous {
+                    let bystander = found();
+                    several_tokens = matches!(bystander, Err(CredentialError::Ambiguous));
+                    token = bystander.ok().flatten().map(|credential| credential.token);
+                }
+                return Ok(Some(None));
+            }
             First::Preflight => {
                 preflight = true;
                 return Ok(Some(None));
@@ -130,13 +141,14 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
                 cleansed.only_the_question();
             }
             let admitted = Admitted { cleansed, identity: identity.flatten() };
-            Judgement::Forward(Passed { admitted, token, manner, preflight, route, shadowed: None })
+            Judgement::Forward(Passed { admitted, token, several_tokens, manner, preflight, route, shadowed: None })
         }
         (Err(failure), token) if shadow => {
             let identity = identity.filter(|identity| !identity.life.is_over());
             Judgement::Forward(Passed {
                 admitted: Admitted { cleansed, identity },
                 token,
+                several_tokens: matches!(failure, Failure::Refused(Refusal::Credential(CredentialError::Ambiguous))),
                 manner,
                 preflight,
                 route,
@@ -180,8 +192,8 @@ pub fn to_owned_head(
     })
 }
 
-impl From<credential::CredentialError> for Failure {
-    fn from(error: credential::CredentialError) -> Self {
+impl From<CredentialError> for Failure {
+    fn from(error: CredentialError) -> Self {
         Refusal::from(error).into()
     }
 }

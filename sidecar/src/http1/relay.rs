@@ -18,7 +18,7 @@ use super::request_head::field_store;
 use crate::client_stream::Client;
 use crate::metrics::Cut;
 use crate::request::forward::{DECISION, Peer, write_field, write_length, write_text};
-use crate::request::gate::Forwarding;
+use crate::request::gate::{Forwarding, Granted};
 use crate::request::hand_back::{self, Wishes};
 use crate::request::head::Protocol;
 use crate::request::rescue::Failure;
@@ -149,7 +149,7 @@ impl Relay<'_> {
         R: AsyncRead + Unpin,
         W: Client,
     {
-        let mut granted = false;
+        let mut granted = Granted::Nothing;
         let mut interim = 0;
         let (plan, event_stream) = loop {
             match self.digest(granted, out)? {
@@ -167,8 +167,7 @@ impl Relay<'_> {
                     return Ok(Ended::Switched);
                 }
                 Some(Digested::Wishes(wishes)) => {
-                    self.forwarding.grant(self.limits.worker, wishes).await?;
-                    granted = true;
+                    granted = self.forwarding.grant(self.limits.worker, wishes).await?;
                 }
                 Some(Digested::Final(plan, event_stream)) => break (plan, event_stream),
             }
@@ -178,7 +177,7 @@ impl Relay<'_> {
             deadline.allow(&worker.deadlines, self.forwarding.policy.limits.stream_idle_timeout);
         }
         if let Some(identity) = &self.forwarding.identity
-            && !(granted && identity.life.is_over())
+            && granted != Granted::SignedOut
         {
             let session = (Arc::clone(identity), self.forwarding.outage());
             deadline.bind(&worker.deadlines, session, event_stream);
@@ -195,7 +194,7 @@ impl Relay<'_> {
     }
 
     /// Reads a head from what there is and writes it for the client.
-    fn digest(&mut self, granted: bool, out: &mut Vec<u8>) -> Result<Option<Digested>, RelayError> {
+    fn digest(&mut self, granted: Granted, out: &mut Vec<u8>) -> Result<Option<Digested>, RelayError> {
         let forwarding = self.forwarding;
         let mut store = field_store();
         let parsed = reply_head::parse(self.reply.filled(), forwarding.reading.to_head, &mut store)
@@ -205,7 +204,7 @@ impl Relay<'_> {
             return Err(UpstreamError::Invalid(InvalidReply::Switch).into());
         }
         let interim = message.status < 200 && message.status != 101;
-        if !granted
+        if granted == Granted::Nothing
             && !interim
             && let Some(wishes) = hand_back::wishes(message.fields)?
         {
@@ -238,7 +237,7 @@ impl Relay<'_> {
                 write_field(DECISION, id.as_bytes(), out);
             }
             if message.status != 101 && !interim {
-                if granted && forwarding.identity.as_ref().is_some_and(|identity| identity.life.is_over()) {
+                if granted == Granted::SignedOut {
                     hand_back::write_expired_cookie(sources, |name, value| write_field(name.as_bytes(), value, out));
                 }
                 if let Some(length) = known_length

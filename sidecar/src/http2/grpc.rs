@@ -19,7 +19,7 @@ use crate::http1::request_head::{self, field_store};
 use crate::http1::unreadable::Unreadable;
 use crate::metrics::Cut;
 use crate::request::decide::Refusal;
-use crate::request::gate::Forwarding;
+use crate::request::gate::{Forwarding, Granted};
 use crate::request::hand_back;
 use crate::request::head::{Field, Known};
 use crate::request::rescue::Failure;
@@ -44,18 +44,15 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     .await?;
     let (parts, body) = reply.into_parts();
     let given: Vec<Field<'_>> = fields_of(&parts.headers);
-    let wishes = hand_back::wishes(&given)?;
-    let asked = wishes.is_some();
-    if let Some(wishes) = wishes {
+    if let Some(wishes) = hand_back::wishes(&given)? {
         // What the app asks for must not cut the very answer that says so.
         timed.unbind();
-        forwarding.grant(&session.worker, wishes).await?;
+        if forwarding.grant(&session.worker, wishes).await? != Granted::SignedOut {
+            timed.bind(forwarding, true);
+        }
     }
     let mut headers = header_map(&given, forwarding, session);
     tell_decision(&mut headers, forwarding);
-    if asked && !is_over(forwarding) {
-        timed.bind(forwarding, true);
-    }
     forwarding.answered(&session.worker, &session.peer, parts.status.as_u16());
     let (forwarding, session) = (Rc::clone(forwarding), Rc::clone(session));
     let body = CallBody { body, timed, forwarding, session, over: false, _place: place };

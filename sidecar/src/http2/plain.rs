@@ -20,7 +20,7 @@ use crate::http1::request_body::may_trail;
 use crate::http1::request_head::field_store;
 use crate::http1::unreadable::Unreadable;
 use crate::request::forward::{Framing, write_field, write_text};
-use crate::request::gate::Forwarding;
+use crate::request::gate::{Forwarding, Granted};
 use crate::request::hand_back::{self, Wishes};
 use crate::request::rescue::Failure;
 use crate::upstream::{self, UpstreamError};
@@ -192,7 +192,7 @@ pub async fn read_head<R: AsyncRead + Unpin>(
     read: &mut Buffer,
     limits: Limits<'_>,
 ) -> Result<Answer, Failure> {
-    let mut granted = false;
+    let mut granted = Granted::Nothing;
     let mut interim = 0;
     if read.is_empty() {
         first_bytes(from, read, limits).await?;
@@ -206,8 +206,7 @@ pub async fn read_head<R: AsyncRead + Unpin>(
             // hyper's server has no way to send 1xx.
             Some(Digested::Interim) => interim += 1,
             Some(Digested::Wishes(wishes)) => {
-                forwarding.grant(&session.worker, wishes).await?;
-                granted = true;
+                granted = forwarding.grant(&session.worker, wishes).await?;
             }
             None => {
                 if read.is_full() {
@@ -225,7 +224,7 @@ pub async fn read_head<R: AsyncRead + Unpin>(
 fn digest(
     session: &Session,
     forwarding: &Forwarding,
-    granted: bool,
+    granted: Granted,
     read: &mut Buffer,
 ) -> Result<Option<Digested>, Failure> {
     let mut store = field_store();
@@ -240,11 +239,13 @@ fn digest(
         read.consume(length);
         return Ok(Some(Digested::Interim));
     }
-    if !granted && let Some(wishes) = hand_back::wishes(message.fields)? {
+    if granted == Granted::Nothing
+        && let Some(wishes) = hand_back::wishes(message.fields)?
+    {
         return Ok(Some(Digested::Wishes(wishes)));
     }
     let mut headers = header_map(message.fields, forwarding, session);
-    let signed_out = granted && forwarding.identity.as_ref().is_some_and(|identity| identity.life.is_over());
+    let signed_out = granted == Granted::SignedOut;
     if signed_out {
         hand_back::write_expired_cookie(&forwarding.policy.token_sources, |name, value| {
             append(&mut headers, name, value);

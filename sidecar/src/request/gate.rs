@@ -60,7 +60,9 @@ pub struct Forwarding {
     pub upgrade: bool,
     pub manner: Manner,
     pub identity: Option<Arc<Identity>>,
+    /// Also where its rule asks for none.
     pub token: Option<Presented>,
+    several_tokens: bool,
     pub(super) route: usize,
     /// RFC 9110 §9.2.2
     pub idempotent: bool,
@@ -72,6 +74,14 @@ pub struct Forwarding {
     pub(super) status: Cell<u16>,
     /// What the app is sent, as HTTP/1.1.
     pub head: Vec<u8>,
+}
+
+/// What was done for the app before its answer went on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Granted {
+    Nothing,
+    Saved,
+    SignedOut,
 }
 
 /// Not to be forwarded; [`Gate::settle`] makes the answer.
@@ -171,7 +181,7 @@ impl Gate<'_> {
     }
 
     fn admit(self, passed: Passed<'_>, reading: Reading) -> Forwarding {
-        let Passed { admitted, token, manner, shadowed, route, .. } = passed;
+        let Passed { admitted, token, several_tokens, manner, shadowed, route, .. } = passed;
         let head = &admitted.cleansed().head;
         let outcome = if admitted.identity().is_some() { Outcome::Authenticated } else { Outcome::Anonymous };
         self.count(outcome, self.policy.routes.get(route).map(|route| &**route));
@@ -196,6 +206,7 @@ impl Gate<'_> {
             head: written,
             identity: admitted.identity().cloned(),
             token,
+            several_tokens,
             route,
             shadowed: shadowed.map(Box::new),
             decision,
@@ -226,18 +237,21 @@ impl Forwarding {
     }
 
     /// Does what the app asks for; only then may its answer go on.
-    pub async fn grant(&self, worker: &Worker, wishes: Wishes) -> Result<(), HandBackError> {
-        let (Some(identity), Some(token)) = (&self.identity, &self.token) else {
-            // Signing out where nobody is signed in is done already.
-            return if wishes.session.is_some() { Err(HandBackError::NoSession) } else { Ok(()) };
-        };
-        let token = token.ours().ok_or(HandBackError::Foreign)?;
+    pub async fn grant(&self, worker: &Worker, wishes: Wishes) -> Result<Granted, HandBackError> {
+        let authority = &worker.runtime.authority;
         if let Some(patch) = wishes.session {
-            worker.runtime.authority.commit_session(token, identity, patch).await?;
+            let (Some(identity), Some(token)) = (&self.identity, &self.token) else {
+                return Err(HandBackError::NoSession);
+            };
+            authority.commit_session(token.ours().ok_or(HandBackError::Foreign)?, identity, patch).await?;
         }
-        if let Some(scope) = wishes.logout {
-            worker.runtime.authority.sign_out(token, scope).await?;
+        let Some(scope) = wishes.logout else { return Ok(Granted::Saved) };
+        match &self.token {
+            Some(token) => authority.sign_out(token.ours().ok_or(HandBackError::Foreign)?, scope).await?,
+            None if self.several_tokens => return Err(HandBackError::SeveralTokens),
+            // Signing out where nobody is signed in is done already.
+            None => {}
         }
-        Ok(())
+        Ok(Granted::SignedOut)
     }
 }

@@ -30,6 +30,8 @@ pub enum HandBackError {
     NoSession,
     #[error("the app writes to or ends a session, but the token is another issuer's")]
     Foreign,
+    #[error("the app ends a session, but the request has more than one token")]
+    SeveralTokens,
     #[error("the session was not written: {0}")]
     Commit(#[from] CommitError),
     #[error("the session was not ended: {0}")]

@@ -164,6 +164,9 @@ fn face(failure: &Failure) -> Face {
             HandBackError::Foreign => {
                 plain(StatusCode::CONFLICT, 9, "You signed in elsewhere: there is no session here to save to or to end")
             }
+            HandBackError::SeveralTokens => {
+                plain(StatusCode::CONFLICT, 9, "More than one token was sent, so nobody was signed out")
+            }
             HandBackError::SignOut(SignOutError::NotASession) => {
                 plain(StatusCode::CONFLICT, 9, "This token is no session, and signing out does not end it")
             }

@@ -1,11 +1,13 @@
 //! What the app says to the sidecar, and what must not get past it.
 
+use std::sync::atomic::Ordering;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cloakroom_protocol::revocation::RevokeScope;
 use cloakroom_sidecar::authority::CommitError;
 
-use crate::harness::{App, JWT, Sidecar, access_token, api_key, get, token};
+use crate::harness::{App, JWT, Sidecar, access_token, admin_token, api_key, get, token};
 use crate::http2::{Frames, connect, request, run};
 
 fn saying(headers: &str) -> Sidecar {
@@ -56,6 +58,40 @@ fn a_logout_ends_the_session_and_its_cookie_and_is_still_answered() {
     assert!(reply.all("cloakroom-logout").is_empty());
     assert_eq!(*sidecar.authority.signed_out.lock().unwrap(), [RevokeScope::Everywhere]);
     assert_eq!(sidecar.ask(&get("/x", "")).status, 401);
+}
+
+#[test]
+fn a_logout_counts_where_the_rule_asks_for_no_token() {
+    let cookie = format!("Cookie: __Host-cloakroom={}\r\n", token());
+    let ask = |sidecar: &Sidecar, fields: &str| {
+        let reply = sidecar.ask(&format!("GET /open/bye HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        assert!(reply.all("cloakroom-logout").is_empty());
+        (reply.status, reply.all("set-cookie").concat().starts_with("__Host-cloakroom=; Max-Age=0;"))
+    };
+    let sidecar = saying("Cloakroom-Logout: session\r\n");
+    assert_eq!(ask(&sidecar, &cookie), (200, true));
+    assert!(sidecar.app.only().all("authorization").is_empty(), "nobody told the app who");
+    assert_eq!(*sidecar.authority.signed_out.lock().unwrap(), [RevokeScope::Session]);
+    assert_eq!(sidecar.ask(&get("/x", "")).status, 401, "it is out of reach");
+
+    let sidecar = saying("Cloakroom-Logout: session\r\n");
+    assert_eq!(ask(&sidecar, ""), (200, true), "done already");
+    assert_eq!(ask(&sidecar, "Cookie: __Host-cloakroom=junk\r\n"), (200, true));
+    let two = format!("{cookie}Authorization: Bearer {}\r\n", admin_token());
+    assert_eq!(ask(&sidecar, &two), (409, false), "whose?");
+    assert!(sidecar.authority.signed_out.lock().unwrap().is_empty());
+    sidecar.authority.down.store(true, Ordering::SeqCst);
+    assert_eq!(ask(&sidecar, &cookie), (503, false), "nobody is told to be signed out who is not");
+}
+
+#[test]
+fn a_logout_in_a_trailer_is_no_wish() {
+    let sidecar = Sidecar::start(App::saying(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nCloakroom-Logout: session\r\nX-A: 1\r\n\r\n",
+    ));
+    let reply = sidecar.ask(&get("/x", ""));
+    assert!(reply.text().contains("X-A: 1") && !reply.text().contains("Cloakroom"), "{}", reply.text());
+    assert!(sidecar.authority.signed_out.lock().unwrap().is_empty());
 }
 
 #[test]
