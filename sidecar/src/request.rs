@@ -156,6 +156,7 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
             })
         }
         (Err(failure), _) => {
+            let manner = Manner { by_header: credential::is_in_header(&cleansed, &policy.token_sources), ..manner };
             let (cleansed, route) = (Some(cleansed), Some(route));
             Judgement::Denied(Box::new(Denied { failure, manner, cleansed, route, identity }))
         }
@@ -165,7 +166,7 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
 fn manner(cleansed: &Cleansed<'_>, terms: &Terms<'_>) -> Manner {
     // An upgrade cannot be answered with a page.
     let page = cleansed.is_page_load() && !cleansed.head.upgrade;
-    Manner { page, html: page, grpc: cleansed.is_grpc(), unauthenticated: Some(terms.unauthenticated) }
+    Manner { page, grpc: cleansed.is_grpc(), by_header: false, unauthenticated: Some(terms.unauthenticated) }
 }
 
 /// For the paths that outlive the bytes a head was read from.

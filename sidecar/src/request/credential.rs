@@ -59,6 +59,16 @@ pub fn find(
     Ok(Some(Credential { token: token.into(), ambient }))
 }
 
+/// Whether anything came in a header that is a source, good or bad.
+pub fn is_in_header(cleansed: &Cleansed<'_>, sources: &[TokenSource]) -> bool {
+    sources.iter().any(|source| match source {
+        TokenSource::Cookie(_) => false,
+        TokenSource::Header { name, scheme } => {
+            !matches!(from_header(cleansed, name.as_str(), scheme.as_deref()), Ok(None))
+        }
+    })
+}
+
 fn from_header<'h>(
     cleansed: &Cleansed<'h>,
     name: &str,

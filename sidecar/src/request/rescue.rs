@@ -39,9 +39,11 @@ pub enum Failure {
 /// In which form a caller understands an answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Manner {
+    /// A person waits for a page.
     pub page: bool,
-    pub html: bool,
     pub grpc: bool,
+    /// The token came in a header: who sends that reads the challenge, and has nothing of a sign-in.
+    pub by_header: bool,
     pub unauthenticated: Option<Unauthenticated>,
 }
 
@@ -54,7 +56,7 @@ pub fn sign_in(failure: &Failure, manner: Manner) -> Option<StepUp> {
         Unauthenticated::Redirect => true,
         Unauthenticated::Deny => false,
     };
-    if !redirects || manner.grpc {
+    if !redirects || manner.grpc || manner.by_header {
         return None;
     }
     match failure {
@@ -83,7 +85,7 @@ pub fn respond(failure: &Failure, manner: Manner, origin: &str, decision_id: &st
     if face.status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
-    let (media_type, body) = if manner.page && manner.html {
+    let (media_type, body) = if manner.page {
         ("text/html; charset=utf-8", page(&face, decision_id))
     } else {
         ("application/problem+json", problem(&face, decision_id))
@@ -321,6 +323,11 @@ mod tests {
         );
         assert!(sign_in(&Refusal::Denied.into(), page).is_none());
         assert!(sign_in(&Refusal::NoToken.into(), Manner { grpc: true, ..page }).is_none());
+        let redirect = Manner { unauthenticated: Some(Unauthenticated::Redirect), ..page };
+        for refusal in [Refusal::Inactive, Refusal::StepUp(StepUp::default())] {
+            assert!(sign_in(&refusal.clone().into(), redirect).is_some());
+            assert!(sign_in(&refusal.into(), Manner { by_header: true, ..redirect }).is_none());
+        }
     }
 
     #[test]

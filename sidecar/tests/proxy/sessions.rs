@@ -120,6 +120,34 @@ fn stepping_up_is_asked_for_in_the_callers_language() {
         challenge.contains(r#"error="insufficient_user_authentication", acr_values="mfa", max_age="60""#),
         "{challenge}"
     );
-    let reply = sidecar.ask(&get("/pay", "Accept: text/html\r\n"));
+    let cookie = format!("Cookie: __Host-cloakroom={}\r\nAccept: text/html\r\n", token());
+    let reply = sidecar.ask(&anonymous("GET", "/pay", &cookie));
     assert_eq!((reply.status, reply.all("location")), (303, vec!["https://auth.example.com/?to=/pay&acr=mfa"]));
+}
+
+#[test]
+fn a_token_in_a_header_is_never_sent_to_sign_in() {
+    let policy = |unauthenticated: &str| {
+        let unauthenticated = unauthenticated.to_owned();
+        Sidecar::with(App::hello(), move |config| {
+            config["unauthenticated"] = unauthenticated.into();
+            config["rules"] = serde_json::json!([{"matches": [{"path": "/pay"}], "access": "Authenticated", "require": {"max_age": 60}}]);
+        })
+    };
+    for (unauthenticated, accepts) in [("Auto", "Accept: text/html\r\n"), ("Redirect", "")] {
+        let sidecar = policy(unauthenticated);
+        let (bearer, unknown) = (get("/pay", accepts), get("/x", accepts).replace(&token(), &unknown_token()));
+        let junk = get("/x", accepts).replace(&token(), "junk");
+        for (request, error) in
+            [(bearer, "insufficient_user_authentication"), (unknown, "invalid_token"), (junk, "invalid_token")]
+        {
+            let reply = sidecar.ask(&request);
+            assert_eq!(reply.status, 401, "{unauthenticated}: {request}");
+            assert!(reply.all("www-authenticate")[0].contains(&format!("error=\"{error}\"")), "{}", reply.head);
+        }
+        for cookie in [format!("__Host-cloakroom={}", unknown_token()), "__Host-cloakroom=junk".into(), "a=b".into()] {
+            let reply = sidecar.ask(&anonymous("GET", "/x", &format!("Cookie: {cookie}\r\n{accepts}")));
+            assert_eq!(reply.status, 303, "{unauthenticated}: {cookie}");
+        }
+    }
 }
