@@ -117,7 +117,8 @@ pub struct AuthPolicySpec {
     pub tls: Option<Tls>,
 
     /// What a request without a valid token gets, where the rules ask for one. `Auto`: a page load is sent to sign in, everything
-    /// else gets 401. `Redirect`: everything is sent to sign in. `Deny`: always 401.
+    /// else gets 401. `Redirect`: everything is sent to sign in. `Deny`: always 401. Nothing is sent to sign in without `origins` and a
+    /// cookie in `token.sources`, nor what has its token in a header: that gets 401, with a challenge that says what is missing.
     #[serde(default)]
     pub unauthenticated: Unauthenticated,
 

@@ -198,6 +198,31 @@ impl Policy {
         })
     }
 
+    /// Whether there is a place to come back to, and a cookie to come back with.
+    pub fn offers_sign_in(&self) -> bool {
+        !self.origins.is_empty() && self.session_cookie().is_some()
+    }
+
+    /// How clients know the origin at which they were seen: as the policy names that host. A proxy that ends TLS without being trusted
+    /// makes us see http where the client saw https.
+    pub fn public_origin<'o>(&'o self, seen: &'o str) -> &'o str {
+        let host = |origin: &'o str| origin.split_once("://").map(|(_, host)| host);
+        let named = self.origins.iter().find(|origin| *origin == seen);
+        let same_host = || self.origins.iter().find(|origin| host(origin) == host(seen));
+        named.or_else(same_host).map_or(seen, String::as_str)
+    }
+
+    /// Whether a token may come as RFC 6750 §2.1 says.
+    pub fn takes_bearer_header(&self) -> bool {
+        self.token_sources.iter().any(|source| match source {
+            TokenSource::Header { name, scheme } => {
+                *name == http::header::AUTHORIZATION
+                    && scheme.as_ref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("Bearer"))
+            }
+            TokenSource::Cookie(_) => false,
+        })
+    }
+
     /// Whether anything but our own tokens is asked about.
     pub fn takes_foreign(&self) -> bool {
         !self.token_issuers.is_empty()
@@ -307,6 +332,21 @@ pub mod tests {
         assert_eq!(policy.jwt.prefix(), "Bearer ");
         assert_eq!(policy.jwt.claim_headers[0].0, "x-user-email");
         assert!(policy.same_identities(&policy));
+    }
+
+    #[test]
+    fn clients_are_told_the_origin_that_the_policy_names() {
+        let policy = parse(&config("http://127.0.0.1:9443")).unwrap();
+        for (seen, told) in [
+            ("https://shop.example.com", "https://shop.example.com"),
+            ("http://shop.example.com", "https://shop.example.com"),
+            ("http://localhost:8000", "http://localhost:8000"),
+            ("http://shop.example.com:81", "http://shop.example.com:81"),
+            ("http://shop.example.com.evil.example", "http://shop.example.com.evil.example"),
+            ("", ""),
+        ] {
+            assert_eq!(policy.public_origin(seen), told);
+        }
     }
 
     #[test]

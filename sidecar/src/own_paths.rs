@@ -108,9 +108,9 @@ fn proof_key(path: &Path) -> io::Result<Vec<u8>> {
 /// RFC 9728 §3.2: where clients of this API get their tokens.
 fn resource_metadata(policy: &Policy, head: &RequestHead) -> LocalResponse {
     let mut metadata = json!({
-        "resource": head.origin,
+        "resource": policy.public_origin(&head.origin),
         "authorization_servers": [policy.issuer],
-        "bearer_methods_supported": ["header"],
+        "bearer_methods_supported": if policy.takes_bearer_header() { &["header"][..] } else { &[] },
     });
     let scopes = scopes(policy);
     // RFC 9728 §3.2: what has no value is left out.

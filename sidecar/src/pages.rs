@@ -1,5 +1,7 @@
 //! The few pages that people see of the sidecar: plain HTML, no script, nothing of a request in it that is not escaped.
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -14,6 +16,13 @@ const STYLE: &str = "body{font:1.05rem/1.5 system-ui,sans-serif;max-width:36rem;
     table{border-collapse:collapse}td,th{text-align:left;padding:.15rem 1rem .15rem 0;vertical-align:top}\
     @media(prefers-color-scheme:dark){body{color:#e6e6ea;background:#16161a}a{color:#9ab8ff}}";
 
+/// Nothing but this one style.
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let style = STANDARD.encode(Sha256::digest(STYLE));
+    let policy = format!("default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; frame-ancestors 'none'");
+    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+});
+
 /// `html` is ours; whatever else goes into it has been through [`escape`].
 pub fn page(status: StatusCode, title: &'static str, html: &str) -> LocalResponse {
     let heading = escape(title);
@@ -22,11 +31,7 @@ pub fn page(status: StatusCode, title: &'static str, html: &str) -> LocalRespons
          <title>{heading}</title><style>{STYLE}</style></head><body><main><h1>{heading}</h1>{html}</main></body></html>"
     );
     let mut response = respond(status, title, "text/html; charset=utf-8", body);
-    let style = STANDARD.encode(Sha256::digest(STYLE));
-    let policy = format!("default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; frame-ancestors 'none'");
-    if let Ok(policy) = HeaderValue::from_str(&policy) {
-        response.headers.insert(CONTENT_SECURITY_POLICY, policy);
-    }
+    response.headers.insert(CONTENT_SECURITY_POLICY, POLICY.clone());
     response.headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
@@ -52,7 +57,8 @@ pub fn problem(status: StatusCode, title: &'static str, decision_id: &str) -> Lo
     respond(status, title, "application/problem+json", value.to_string())
 }
 
-fn respond(status: StatusCode, title: &'static str, content_type: &'static str, body: String) -> LocalResponse {
+/// Never stored, and nothing else than it says.
+pub fn respond(status: StatusCode, title: &'static str, content_type: &'static str, body: String) -> LocalResponse {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -29,12 +29,9 @@ pub const CALLBACK_PATH: &str = "/.cloakroom/callback";
 /// Longer ones do not survive a sign-in; people land on the front page instead.
 const MAX_RETURN_TO: usize = 4096;
 
-/// Sends a person to sign in.
+/// Sends a person to sign in, where the policy [offers that](Policy::offers_sign_in).
 pub async fn start(control: &Control, head: &RequestHead, step_up: StepUp) -> Result<LocalResponse, Unavailable> {
     let policy = control.policy().ok_or(Unavailable)?;
-    if policy.session_cookie().is_none() {
-        return Ok(no_cookie_source(head));
-    }
     if !policy.origins.contains(&head.origin) {
         return Ok(unknown_origin(head));
     }
@@ -126,11 +123,6 @@ fn unknown_origin(head: &RequestHead) -> LocalResponse {
         origin = escape(origin)
     );
     failure(StatusCode::MISDIRECTED_REQUEST, "Unknown address", &html, decision_id)
-}
-
-fn no_cookie_source(head: &RequestHead) -> LocalResponse {
-    let html = "<p>This app is for programs: the policy that protects it takes no cookie, so there is no signing in with a browser.</p>";
-    failure(StatusCode::UNAUTHORIZED, "No sign-in here", html, &head.decision_id)
 }
 
 fn going_in_circles(head: &RequestHead) -> LocalResponse {

@@ -200,7 +200,17 @@ async fn programs_learn_where_tokens_come_from() {
     let metadata = value(&ask(&f, "GET", RESOURCE_METADATA_PATH, &[], None).await);
     assert_eq!(metadata["resource"], "https://shop.example.com");
     assert_eq!(metadata["authorization_servers"][0], "https://auth.example.com");
+    assert_eq!(metadata["bearer_methods_supported"], json!(["header"]));
     assert!(metadata.get("scopes_supported").is_none());
+    let mut behind_a_proxy = head("GET", RESOURCE_METADATA_PATH, &[]);
+    behind_a_proxy.origin = "http://shop.example.com".into();
+    assert_eq!(value(&answer(&f.control, &behind_a_proxy, 8080, None).await), metadata, "the policy knows better");
+    let f = Fixture::with_config(|config| {
+        config["token_sources"] = json!([{"cookie": {"name": "a"}}, {"header": {"name": "X-Api-Key"}}]);
+    })
+    .await;
+    let metadata = value(&ask(&f, "GET", RESOURCE_METADATA_PATH, &[], None).await);
+    assert_eq!(metadata["bearer_methods_supported"], json!([]));
 }
 
 #[tokio::test]

@@ -158,9 +158,10 @@ impl Gate<'_> {
         let (mut path, mut origin, mut client, mut sign_in) = (head.path, String::new(), self.peer.address, None);
         if let Some(cleansed) = &cleansed {
             path = cleansed.path.forwarded();
-            origin = Outside::of(cleansed, self.peer).origin();
+            self.policy.public_origin(&Outside::of(cleansed, self.peer).origin()).clone_into(&mut origin);
             client = forward::client(cleansed, self.peer, self.policy);
-            sign_in = rescue::sign_in(&failure, manner).and_then(|step_up| {
+            let step_up = rescue::sign_in(&failure, manner).filter(|_| self.policy.offers_sign_in());
+            sign_in = step_up.and_then(|step_up| {
                 Some((to_owned_head(cleansed, self.peer, client, decision_id.clone()).ok()?, step_up))
             });
         }

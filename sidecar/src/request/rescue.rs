@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cloakroom_protocol::sidecar_config::Unauthenticated;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::cleanse::Malformed;
@@ -13,6 +13,7 @@ use crate::authority::{CommitError, RESOURCE_METADATA_PATH, SignOutError, StepUp
 use crate::http1::unreadable::Unreadable;
 use crate::local_response::LocalResponse;
 use crate::metrics::Outcome;
+use crate::pages;
 use crate::upstream::UpstreamError;
 
 /// Any stage's error.
@@ -74,8 +75,8 @@ pub fn respond(failure: &Failure, manner: Manner, origin: &str, decision_id: &st
     if manner.grpc {
         return grpc(&face);
     }
-    let mut headers = HeaderMap::with_capacity(6);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut response = if manner.page { page(&face, decision_id) } else { problem(&face, decision_id) };
+    let headers = &mut response.headers;
     if let Some(challenge) = face.challenge(origin) {
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
@@ -85,13 +86,7 @@ pub fn respond(failure: &Failure, manner: Manner, origin: &str, decision_id: &st
     if face.status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
-    let (media_type, body) = if manner.page {
-        ("text/html; charset=utf-8", page(&face, decision_id))
-    } else {
-        ("application/problem+json", problem(&face, decision_id))
-    };
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    LocalResponse { status: face.status, title: face.title, headers, body: Bytes::from(body) }
+    response
 }
 
 pub fn outcome(failure: &Failure) -> Outcome {
@@ -241,22 +236,23 @@ impl Face {
 }
 
 /// RFC 9457
-fn problem(face: &Face, decision_id: &str) -> String {
+fn problem(face: &Face, decision_id: &str) -> LocalResponse {
     // Title and id are ours, and have nothing that JSON would escape.
-    format!(
+    let body = format!(
         r#"{{"decision_id":"{decision_id}","status":{status},"title":"{title}","type":"about:blank"}}"#,
         status = face.status.as_u16(),
         title = face.title
-    )
+    );
+    pages::respond(face.status, face.title, "application/problem+json", body)
 }
 
-fn page(face: &Face, decision_id: &str) -> String {
-    // Title and id are ours: nothing of the request is in it.
-    format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
-         <body><main><h1>{title}</h1><p>If this should not be so, ask whoever runs this site about decision <code>{decision_id}</code>.</p></main></body></html>",
-        title = face.title
-    )
+/// Title and id are ours: nothing of the request is in it.
+fn page(face: &Face, decision_id: &str) -> LocalResponse {
+    let html = match face.challenge {
+        Challenge::Bearer => "<p>There is no signing in with a browser here: programs send a token.</p>",
+        _ => "",
+    };
+    pages::failure(face.status, face.title, html, decision_id)
 }
 
 /// Trailers-only: a response that is its own end (gRPC over HTTP/2, "Responses").

@@ -257,13 +257,3 @@ async fn whoever_is_signed_in_already_goes_home_instead_of_to_an_error() {
     let response = call_back(&f, &format!("code=c&state={}&{ISS}", "0".repeat(22)), "", Some(token)).await;
     assert_eq!((response.status, response.headers[LOCATION].to_str().unwrap()), (StatusCode::SEE_OTHER, "/"));
 }
-
-#[tokio::test]
-async fn a_policy_without_cookies_has_no_sign_in() {
-    let f = Fixture::with_config(|config| {
-        config["token_sources"] = json!([{"header": {"name": "Authorization", "scheme": "Bearer"}}]);
-    })
-    .await;
-    let response = start(&f.control, &head("GET", "/", &[]), StepUp::default()).await.unwrap();
-    assert_eq!(response.status, StatusCode::UNAUTHORIZED);
-}

@@ -189,6 +189,8 @@ pub(crate) struct FakeAuthority {
     pub(crate) committed: Mutex<Vec<Value>>,
     pub(crate) signed_out: Mutex<Vec<RevokeScope>>,
     pub(crate) own: Mutex<Vec<String>>,
+    /// What comes of a sign-in that is begun.
+    pub(crate) sign_in: Mutex<StatusCode>,
 }
 
 impl FakeAuthority {
@@ -223,6 +225,7 @@ impl FakeAuthority {
             committed: Mutex::default(),
             signed_out: Mutex::default(),
             own: Mutex::default(),
+            sign_in: Mutex::new(StatusCode::SEE_OTHER),
         }
     }
 
@@ -290,7 +293,7 @@ impl Authority for FakeAuthority {
             let location =
                 format!("https://auth.example.com/?to={}&acr={}", head.path, step_up.acr.unwrap_or_default());
             headers.insert("location", location.parse().unwrap());
-            Ok(LocalResponse { status: StatusCode::SEE_OTHER, title: "", headers, body: Bytes::new() })
+            Ok(LocalResponse { status: *self.sign_in.lock().unwrap(), title: "", headers, body: Bytes::new() })
         })
     }
 

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use cloakroom_sidecar::metrics::Outcome;
+use http::StatusCode;
+
 use crate::harness::{App, JWT, Sidecar, get, token, unknown_token};
 
 fn anonymous(method: &str, path: &str, headers: &str) -> String {
@@ -13,7 +16,7 @@ fn a_call_without_a_token_is_told_how_to_get_one() {
     let sidecar = Sidecar::start(App::hello());
     let reply = sidecar.ask(&anonymous("GET", "/x", ""));
     assert_eq!(reply.status, 401);
-    let metadata = r#"resource_metadata="http://shop.example.com/.well-known/oauth-protected-resource""#;
+    let metadata = r#"resource_metadata="https://shop.example.com/.well-known/oauth-protected-resource""#;
     assert_eq!(reply.all("www-authenticate"), [format!("Bearer {metadata}")]);
     assert_eq!(reply.all("cache-control"), ["no-store"]);
     assert_eq!(reply.all("content-type"), ["application/problem+json"]);
@@ -123,6 +126,41 @@ fn stepping_up_is_asked_for_in_the_callers_language() {
     let cookie = format!("Cookie: __Host-cloakroom={}\r\nAccept: text/html\r\n", token());
     let reply = sidecar.ask(&anonymous("GET", "/pay", &cookie));
     assert_eq!((reply.status, reply.all("location")), (303, vec!["https://auth.example.com/?to=/pay&acr=mfa"]));
+}
+
+#[test]
+fn where_nobody_can_sign_in_a_page_load_gets_the_ordinary_401() {
+    let changes: [fn(&mut serde_json::Value); 2] = [
+        |config| config["origins"] = serde_json::json!([]),
+        |config| {
+            config["token_sources"] = serde_json::json!([{"header": {"name": "Authorization", "scheme": "Bearer"}}]);
+        },
+    ];
+    for change in changes {
+        let sidecar = Sidecar::with(App::hello(), change);
+        let reply = sidecar.ask(&anonymous("GET", "/x", "Accept: text/html\r\n"));
+        assert_eq!((reply.status, reply.all("content-type")), (401, vec!["text/html; charset=utf-8"]));
+        assert!(reply.all("www-authenticate")[0].starts_with("Bearer resource_metadata="), "{}", reply.head);
+        assert!(reply.all("content-security-policy")[0].starts_with("default-src 'none'; style-src 'sha256-"));
+        assert_eq!((reply.all("x-content-type-options"), reply.all("cloakroom-decision").len()), (vec!["nosniff"], 1));
+        assert!(reply.text().contains(reply.all("cloakroom-decision")[0]));
+        assert_eq!(sidecar.metrics.requests.of(Outcome::Unauthenticated).get(), 1);
+        assert_eq!(sidecar.metrics.requests.of(Outcome::SentToSignIn).get(), 0);
+    }
+}
+
+#[test]
+fn what_a_sign_in_comes_to_is_what_is_counted() {
+    let sidecar = Sidecar::start(App::hello());
+    for (status, outcome) in [
+        (StatusCode::SEE_OTHER, Outcome::SentToSignIn),
+        (StatusCode::MISDIRECTED_REQUEST, Outcome::Refused),
+        (StatusCode::FORBIDDEN, Outcome::Forbidden),
+    ] {
+        *sidecar.authority.sign_in.lock().unwrap() = status;
+        assert_eq!(sidecar.ask(&anonymous("GET", "/x", "Accept: text/html\r\n")).status, status.as_u16());
+        assert_eq!(sidecar.metrics.requests.of(outcome).get(), 1, "{status}");
+    }
 }
 
 #[test]
