@@ -515,7 +515,8 @@ pub struct Limits {
     #[schemars(length(max = 12), regex(pattern = r"^[1-9][0-9]{0,9}(Ki|Mi)?$"))]
     pub request_headers: String,
 
-    /// The request's body. More gets 413.
+    /// The request's body. More gets 413. Of a gRPC call it bounds each message, as it is sent, and not the call: more ends that
+    /// with `RESOURCE_EXHAUSTED`.
     #[serde(default = "default_request_body")]
     #[schemars(length(max = 12), regex(pattern = r"^[1-9][0-9]{0,9}(Ki|Mi|Gi)?$"))]
     pub request_body: String,

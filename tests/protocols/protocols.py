@@ -72,6 +72,12 @@ def grpc(processes, bin, ready, tally):
     for case in GRPC_CASES:
         tally.check(f"gRPC {case}, anonymous", problem(call(case, open_port)))
         tally.check(f"gRPC {case}, with a token", problem(call(case, port, bearer)))
+    # Of the client's messages the longest of a stream has 45,904 bytes, and a stream 74,922 in all; the unary one has 271,828.
+    small_port = processes.sidecar(app, lambda config: config["limits"].update(request_body=50 << 10) or config.update(rules=ANONYMOUS), ready).port
+    for case in ["client_streaming", "ping_pong"]:
+        tally.check(f"gRPC {case}, each message within the limit", problem(call(case, small_port)))
+    large = call("large_unary", small_port)
+    tally.check("gRPC with a message over the limit is RESOURCE_EXHAUSTED", None if "ResourceExhausted" in large.stderr else f"{large.stderr[-500:]}")
     refused = call("empty_unary", port)
     tally.check("gRPC without a token is UNAUTHENTICATED", None if "Unauthenticated" in refused.stderr else f"{refused.stderr[-500:]}")
     junk = call("empty_unary", port, "-additional_metadata=authorization:Bearer junk")

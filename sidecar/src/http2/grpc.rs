@@ -1,7 +1,9 @@
 //! gRPC calls: to the app as HTTP/2, with trailers both ways.
 
 pub mod channels;
+pub mod messages;
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -24,19 +26,28 @@ use crate::request::hand_back;
 use crate::request::head::{Field, Known};
 use crate::request::rescue::Failure;
 use crate::upstream::UpstreamError;
+use messages::MessageLengths;
 
 pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: Incoming) -> Result<Response, Failure> {
     let timed = Timed::of_stream(session, forwarding.policy.limits.stream_idle_timeout);
     // A call may be long in coming to its answer's head, and all the while its messages go to the app.
     timed.bind(forwarding, true);
-    let allowed = forwarding.policy.limits.request_body;
-    let body = CallRequest { body, allowed, timed: Rc::clone(&timed), forwarding: Rc::clone(forwarding) };
+    let too_long = Rc::<Cell<bool>>::default();
+    let body = CallRequest {
+        body,
+        lengths: MessageLengths::new(forwarding.policy.limits.request_body),
+        too_long: Rc::clone(&too_long),
+        timed: Rc::clone(&timed),
+        forwarding: Rc::clone(forwarding),
+    };
     let request = request(&forwarding.head, body)?;
     let place = channels::place(session, &timed, forwarding.policy.limits.idle_timeout).await?;
     let mut channel = place.channel();
     let mut answering = pin!(channel.send_request(request));
     let reply = poll_fn(|cx| match answering.as_mut().poll(cx) {
         Poll::Pending if timed.has_passed(cx) => Poll::Ready(Err(out_of_time(forwarding))),
+        // It was given up because of the client, and not by the app.
+        Poll::Ready(Err(_)) if too_long.get() => Poll::Ready(Err(Unreadable::BodyTooLarge.into())),
         Poll::Ready(Err(_)) => Poll::Ready(Err(UpstreamError::Closed.into())),
         Poll::Ready(Ok(reply)) => Poll::Ready(Ok(reply)),
         Poll::Pending => Poll::Pending,
@@ -55,7 +66,7 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     tell_decision(&mut headers, forwarding);
     forwarding.answered(&session.worker, &session.peer, parts.status.as_u16());
     let (forwarding, session) = (Rc::clone(forwarding), Rc::clone(session));
-    let body = CallBody { body, timed, forwarding, session, over: false, _place: place };
+    let body = CallBody { body, too_long, timed, forwarding, session, over: false, _place: place };
     let mut response = http::Response::new(ReplyBody::call(body));
     *response.status_mut() = parts.status;
     *response.headers_mut() = headers;
@@ -98,7 +109,9 @@ fn fields_of(headers: &HeaderMap) -> Vec<Field<'_>> {
 /// A call's messages on their way to the app.
 pub struct CallRequest {
     body: Incoming,
-    allowed: u64,
+    lengths: MessageLengths,
+    /// Set where a message is longer than the policy allows; the call ends with it.
+    too_long: Rc<Cell<bool>>,
     /// The call's: its messages keep it alive, whichever way they go.
     timed: Rc<Timed>,
     forwarding: Rc<Forwarding>,
@@ -113,14 +126,12 @@ impl Body for CallRequest {
         let Some(frame) = polled else { return Poll::Ready(None) };
         let Ok(frame) = frame else { return Poll::Ready(Some(Err(CutShort))) };
         if let Some(data) = frame.data_ref() {
-            match self.allowed.checked_sub(data.len() as u64) {
-                Some(allowed) => {
-                    self.allowed = allowed;
-                    if !data.is_empty() {
-                        self.timed.progress();
-                    }
-                }
-                None => return Poll::Ready(Some(Err(CutShort))),
+            if self.lengths.look_at(data).is_err() {
+                self.too_long.set(true);
+                return Poll::Ready(Some(Err(CutShort)));
+            }
+            if !data.is_empty() {
+                self.timed.progress();
             }
         }
         Poll::Ready(Some(Ok(match frame.into_trailers() {
@@ -149,6 +160,7 @@ impl Body for CallRequest {
 /// A call's answer on its way to the client.
 pub struct CallBody {
     body: Incoming,
+    too_long: Rc<Cell<bool>>,
     timed: Rc<Timed>,
     forwarding: Rc<Forwarding>,
     session: Rc<Session>,
@@ -175,6 +187,11 @@ impl CallBody {
                 self.over = true;
                 return Poll::Ready(None);
             }
+            // It is this side that has given the call up.
+            Poll::Ready(Some(Err(_))) if self.too_long.get() => {
+                self.cut(Cut::RequestBroken);
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers("8", Unreadable::BodyTooLarge.status().1)))));
+            }
             Poll::Ready(Some(Err(_))) => {
                 self.cut(Cut::AppClosed);
                 return Poll::Ready(Some(Err(CutShort)));
@@ -198,15 +215,18 @@ impl CallBody {
 
     /// What a call ends with that may not go on: `UNAUTHENTICATED` if the session is over, else `DEADLINE_EXCEEDED`.
     fn last_words(&self) -> HeaderMap {
-        let (status, message) = match self.forwarding.lateness(Cut::TimedOut) {
-            Cut::SessionEnded => ("16", "The session has ended"),
-            _ => ("4", "Nothing came for too long"),
-        };
-        let mut trailers = HeaderMap::new();
-        trailers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static(status));
-        trailers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static(message));
-        trailers
+        match self.forwarding.lateness(Cut::TimedOut) {
+            Cut::SessionEnded => trailers("16", "The session has ended"),
+            _ => trailers("4", "Nothing came for too long"),
+        }
     }
+}
+
+fn trailers(status: &'static str, message: &'static str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static(status));
+    trailers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static(message));
+    trailers
 }
 
 impl Drop for CallBody {

@@ -129,7 +129,14 @@ fn face(failure: &Failure) -> Face {
     match failure {
         Failure::Unreadable(unreadable) => {
             let (status, title) = unreadable.status();
-            plain(status, 3, title)
+            let code = match status {
+                StatusCode::PAYLOAD_TOO_LARGE
+                | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+                | StatusCode::URI_TOO_LONG => 8,
+                StatusCode::REQUEST_TIMEOUT => 4,
+                _ => 3,
+            };
+            plain(status, code, title)
         }
         Failure::Malformed(malformed) => match malformed {
             Malformed::Path(_) | Malformed::Query => {
@@ -333,6 +340,10 @@ mod tests {
             (Failure::from(Refusal::NoToken), "16"),
             (Refusal::Denied.into(), "7"),
             (Failure::Unavailable(Unavailable), "14"),
+            (Unreadable::BodyTooLarge.into(), "8"),
+            (Unreadable::HeadTooLarge.into(), "8"),
+            (Unreadable::TimedOut.into(), "4"),
+            (Unreadable::Chunk.into(), "3"),
         ] {
             let response = respond(&failure, manner, "", "d1");
             assert_eq!((response.status.as_u16(), response.headers["grpc-status"].to_str().unwrap()), (200, code));

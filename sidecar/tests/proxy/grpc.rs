@@ -1,20 +1,20 @@
-//! gRPC calls that last, and many at a time.
+//! gRPC calls that last, many at a time, and messages that are too long.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use cloakroom_sidecar::metrics::{Cut, Outcome};
 use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
-use crate::harness::{Sidecar, token};
-use crate::http2::{Frames, ask, call, connect, grpc_app, grpc_app_that_takes, run, whole};
+use crate::harness::{App, Sidecar, token};
+use crate::http2::{Frames, ask, call, connect, framed, grpc_app, grpc_app_that_takes, run, whole};
 
 /// A message each 20 ms, for four seconds; the app answers nothing before the last.
 fn messages() -> Frames {
-    Frames::new((0..200).map(|_| Frame::data(Bytes::from("x"))).collect())
+    Frames::new((0..200).map(|_| Frame::data(framed("x"))).collect())
 }
 
 /// All at the same time; what they came to, in their order.
@@ -68,7 +68,7 @@ fn more_calls_than_the_app_takes_on_a_connection_get_another() {
 fn whoever_takes_no_answers_leaves_the_others_theirs() {
     const CALLS: usize = 40;
     let sidecar = Sidecar::start(grpc_app());
-    let large = Bytes::from(vec![b'x'; 200_000]);
+    let large = framed(vec![b'x'; 200_000]);
     run(async {
         let stream = TcpStream::connect(sidecar.address).await.unwrap();
         let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
@@ -99,13 +99,61 @@ fn a_connection_that_carried_many_calls_carries_the_next() {
             let calls = (0..7).map(|n| {
                 let mut sender = sender.clone();
                 async move {
-                    let message = call("/grpc.Test/Echo").body(Frames::text(format!("{n}"))).unwrap();
+                    let message = call("/grpc.Test/Echo").body(Frames::text(framed(format!("{n}")))).unwrap();
                     let body = sender.send_request(message).await.unwrap().into_body();
                     body.collect().await.unwrap().to_bytes()
                 }
             });
             let echoes = join_all(calls).await;
-            assert_eq!(echoes, (0..7).map(|n| n.to_string()).collect::<Vec<_>>());
+            assert_eq!(echoes, (0..7).map(|n| framed(n.to_string())).collect::<Vec<_>>());
         }
     });
+}
+
+fn small_messages(app: App) -> Sidecar {
+    Sidecar::with(app, |config| config["limits"]["request_body"] = 10.into())
+}
+
+fn has_refused(sidecar: &Sidecar) {
+    assert_eq!(sidecar.metrics.requests.of(Outcome::Refused).get(), 1);
+    assert_eq!(sidecar.metrics.requests.of(Outcome::UpstreamFailed).get(), 0);
+}
+
+#[test]
+fn a_call_may_be_longer_than_any_of_its_messages_may() {
+    let sidecar = small_messages(grpc_app());
+    let frames = (0..100).map(|_| Frame::data(framed("0123456789"))).collect();
+    let (_, _, body, trailers) = run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::new(frames)).unwrap()));
+    assert_eq!((body.len(), trailers["grpc-status"].as_bytes()), (1500, &b"0"[..]));
+}
+
+#[test]
+fn a_message_that_is_too_long_exhausts_a_resource_and_blames_nobody_else() {
+    let sidecar = small_messages(grpc_app());
+    let frames = vec![Frame::data(framed("short")), Frame::data(framed("0123456789x"))];
+    let (status, headers, body, _) = run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::new(frames)).unwrap()));
+    assert_eq!((status.as_u16(), headers["grpc-status"].as_bytes(), body.len()), (200, &b"8"[..], 0));
+    has_refused(&sidecar);
+    let sidecar = small_messages(grpc_app());
+    let announced = call("/grpc.Test/Echo").header("content-length", 16);
+    let (_, headers, ..) = run(ask(&sidecar, announced.body(Frames::text(framed("0123456789x"))).unwrap()));
+    assert_eq!(headers["grpc-status"], "8");
+    has_refused(&sidecar);
+}
+
+#[test]
+fn a_message_that_is_too_long_ends_an_answer_that_has_begun() {
+    let sidecar = small_messages(grpc_app());
+    run(async {
+        let frames =
+            (0..20).map(|_| Frame::data(framed("short"))).chain([Frame::data(framed("0123456789x"))]).collect();
+        let message = call("/grpc.Test/Early").body(Frames::new(frames)).unwrap();
+        let began = Instant::now();
+        let (_, headers, body, trailers) = whole(connect(&sidecar).await.send_request(message).await.unwrap()).await;
+        assert!(headers.get("grpc-status").is_none() && body.starts_with(&framed("begun")));
+        assert_eq!((trailers["grpc-status"].as_bytes(), trailers.get("content-type")), (&b"8"[..], None));
+        assert!(began.elapsed() < Duration::from_secs(5), "the app had more to say");
+    });
+    sidecar.await_cut(Cut::RequestBroken);
+    assert_eq!(sidecar.metrics.answers_cut.of(Cut::AppClosed).get(), 0);
 }

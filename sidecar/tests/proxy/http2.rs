@@ -211,7 +211,7 @@ fn an_answer_that_breaks_off_resets_the_stream() {
     assert_eq!(run(ask(&sidecar, request("GET", "/x").body(Frames::text("")).unwrap())).2, "to the end");
 }
 
-/// An app that speaks HTTP/2 only: echoes messages, then trailers; `/grpc.Test/Open` stays open.
+/// An app that speaks HTTP/2 only: echoes messages, then trailers; `/grpc.Test/Open` stays open, `/grpc.Test/Early` answers first and reads then.
 pub(crate) fn grpc_app() -> App {
     grpc_app_that_takes(None)
 }
@@ -226,13 +226,19 @@ pub(crate) fn grpc_app_that_takes(most: Option<u32>) -> App {
             while let Ok((stream, _)) = listener.accept().await {
                 let service = service_fn(|request: Request<Incoming>| async move {
                     let headers = request.headers().clone();
-                    let stays = request.uri().path() == "/grpc.Test/Open";
-                    let body = request.into_body().collect().await?.to_bytes();
+                    let path = request.uri().path().to_owned();
+                    let mut body = request.into_body();
+                    let body = if path == "/grpc.Test/Early" {
+                        tokio::spawn(async move { while body.frame().await.is_some() {} });
+                        framed("begun")
+                    } else {
+                        body.collect().await?.to_bytes()
+                    };
                     let mut trailers = HeaderMap::new();
                     trailers.insert("grpc-status", "0".parse().unwrap());
                     trailers.insert("x-seen", headers["authorization"].clone());
                     let mut frames = vec![Frame::data(body)];
-                    if stays {
+                    if path != "/grpc.Test/Echo" {
                         frames.extend((0..500).map(|_| Frame::data(Bytes::from("x"))));
                     }
                     frames.push(Frame::trailers(trailers));
@@ -255,6 +261,13 @@ pub(crate) fn grpc_app_that_takes(most: Option<u32>) -> App {
     app
 }
 
+/// A message with its length before it.
+pub(crate) fn framed(message: impl AsRef<[u8]>) -> Bytes {
+    let message = message.as_ref();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[0], &length[..], message].concat().into()
+}
+
 pub(crate) fn call(path: &str) -> http::request::Builder {
     request("POST", path).header("content-type", "application/grpc+proto").header("te", "trailers")
 }
@@ -264,8 +277,11 @@ fn a_grpc_call_goes_on_as_http_2_with_its_trailers() {
     let sidecar = Sidecar::start(grpc_app());
     for _ in 0..3 {
         let (status, headers, body, trailers) =
-            run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::text("message")).unwrap()));
-        assert_eq!((status.as_u16(), &body[..], headers["x-te"].as_bytes()), (200, &b"message"[..], &b"trailers"[..]));
+            run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::text(framed("message"))).unwrap()));
+        assert_eq!(
+            (status.as_u16(), &body[..], headers["x-te"].as_bytes()),
+            (200, &framed("message")[..], &b"trailers"[..])
+        );
         assert_eq!(trailers["grpc-status"], "0");
         // The app saw the JWT; what it says of it is the token again.
         assert_eq!(trailers["x-seen"], format!("Bearer {}", token()));
@@ -283,7 +299,7 @@ fn a_trace_goes_on_over_http_2_and_in_calls() {
     assert_eq!(received.all("tracestate"), ["vendor=1"]);
 
     let calls = Sidecar::start(grpc_app());
-    let message = call("/grpc.Test/Echo").header("traceparent", parent).body(Frames::text("message")).unwrap();
+    let message = call("/grpc.Test/Echo").header("traceparent", parent).body(Frames::text(framed("message"))).unwrap();
     let (_, headers, ..) = run(ask(&calls, message));
     assert_eq!(headers["x-trace"], parent);
 }
@@ -292,9 +308,9 @@ fn a_trace_goes_on_over_http_2_and_in_calls() {
 fn a_call_lives_as_long_as_its_messages_come_either_way() {
     let sidecar = Sidecar::with(grpc_app(), |config| config["limits"]["stream_idle_timeout"] = 1.into());
     // A message each 20 ms, for two seconds and more, before the app says anything.
-    let frames = (0..110).map(|_| Frame::data(Bytes::from("x"))).collect();
+    let frames = (0..110).map(|_| Frame::data(framed("x"))).collect();
     let (_, _, body, trailers) = run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::new(frames)).unwrap()));
-    assert_eq!((body.len(), trailers["grpc-status"].as_bytes()), (110, &b"0"[..]));
+    assert_eq!((body.len(), trailers["grpc-status"].as_bytes()), (660, &b"0"[..]));
 }
 
 #[test]
@@ -325,7 +341,7 @@ fn grpc_callers_are_refused_in_their_own_terms() {
     let mut nowhere = App::hello();
     nowhere.port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let sidecar = Sidecar::start(nowhere);
-    let (status, headers, ..) = run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::text("m")).unwrap()));
+    let (status, headers, ..) = run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::text(framed("m"))).unwrap()));
     assert_eq!((status.as_u16(), &headers["grpc-status"]), (200, &"14".parse().unwrap()));
 }
 
@@ -333,7 +349,7 @@ fn grpc_callers_are_refused_in_their_own_terms() {
 fn the_end_of_the_session_ends_its_calls() {
     let sidecar = Sidecar::start(grpc_app());
     run(async {
-        let message = call("/grpc.Test/Open").body(Frames::text("message")).unwrap();
+        let message = call("/grpc.Test/Open").body(Frames::text(framed("message"))).unwrap();
         let mut body = connect(&sidecar).await.send_request(message).await.unwrap().into_body();
         body.frame().await.unwrap().unwrap();
         let began = Instant::now();
@@ -373,7 +389,7 @@ fn clients_that_go_away_are_counted_and_answers_that_were_whole_are_not() {
         sidecar.await_cut(Cut::ClientGone);
     }
     let sidecar = Sidecar::start(grpc_app());
-    run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::text("message")).unwrap()));
+    run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::text(framed("message"))).unwrap()));
     let sum = |sidecar: &Sidecar| {
         Cut::values().iter().map(|(cut, _)| sidecar.metrics.answers_cut.of(*cut).get()).sum::<u64>()
     };
