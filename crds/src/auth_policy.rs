@@ -80,7 +80,10 @@ pub struct AuthPolicySpec {
     #[schemars(extend("maxProperties" = 8))]
     pub app_environment: BTreeMap<String, String>,
 
-    /// `Enforce`, or `Shadow`: decide, count and log, but let every request pass.
+    /// `Enforce`, or `Shadow`: decide, count and log, but let pass what the rules or the lack of a token would stop. Whoever is nobody
+    /// here keeps the credentials in the request's headers, so that an app's own authentication goes on working; only tokens of ours
+    /// are removed. As under Enforce, what is ambiguous, malformed or larger than `limits` is refused, identity headers are
+    /// set by the sidecar alone, and streams end with their session.
     #[serde(default)]
     pub mode: Mode,
 

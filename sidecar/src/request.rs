@@ -137,14 +137,20 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
     match (decision, token) {
         (Ok(None), Some(token)) => Judgement::Ask { token, outage: terms.outage },
         (Ok(identity), token) => {
+            let identity = identity.flatten();
             if preflight {
                 cleansed.only_the_question();
+            } else if shadow && identity.is_none() {
+                credential::leave_to_app(&mut cleansed, &policy.token_sources);
             }
-            let admitted = Admitted { cleansed, identity: identity.flatten() };
+            let admitted = Admitted { cleansed, identity };
             Judgement::Forward(Passed { admitted, token, several_tokens, manner, preflight, route, shadowed: None })
         }
         (Err(failure), token) if shadow => {
             let identity = identity.filter(|identity| !identity.life.is_over());
+            if identity.is_none() {
+                credential::leave_to_app(&mut cleansed, &policy.token_sources);
+            }
             Judgement::Forward(Passed {
                 admitted: Admitted { cleansed, identity },
                 token,

@@ -39,6 +39,10 @@ impl FieldSet {
         self.0 |= 1 << index;
     }
 
+    pub fn remove(&mut self, index: usize) {
+        self.0 &= !(1 << index);
+    }
+
     pub fn contains(self, index: usize) -> bool {
         self.0 >> index & 1 == 1
     }
@@ -160,6 +164,13 @@ impl<'h> Cleansed<'h> {
             }
         }
         Ok(())
+    }
+
+    /// Whether `Connection` makes this a header of one hop.
+    pub fn is_nominated(&self, name: &str) -> bool {
+        let connections = self.head.fields.iter().filter(|field| Known::of(field.name) == Some(Known::Connection));
+        let mut nominated = connections.flat_map(|field| field.value.split(|b| *b == b','));
+        nominated.any(|nominated| nominated.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
     }
 
     /// Whether the app sees the field as it came.

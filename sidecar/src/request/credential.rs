@@ -59,6 +59,26 @@ pub fn find(
     Ok(Some(Credential { token: token.into(), ambient }))
 }
 
+/// Shadow mode takes nothing from an app that judges for itself: whoever is nobody here may still be somebody there, by what stands in the
+/// headers for credentials. Only a token of ours is for nobody but us.
+pub fn leave_to_app(cleansed: &mut Cleansed<'_>, sources: &[TokenSource]) {
+    for (index, field) in cleansed.head.fields.iter().enumerate() {
+        let is_source = |source: &TokenSource| match source {
+            TokenSource::Header { name, .. } => field.name.eq_ignore_ascii_case(name.as_str()),
+            TokenSource::Cookie(_) => false,
+        };
+        let is_credential = field.name.eq_ignore_ascii_case("authorization") || sources.iter().any(is_source);
+        if is_credential && !holds_token(field.value) && !cleansed.is_nominated(field.name) {
+            cleansed.dropped.remove(index);
+        }
+    }
+}
+
+/// Whether a token of ours stands anywhere in it, whatever is around it.
+fn holds_token(value: &[u8]) -> bool {
+    value.split(|b| !b.is_ascii_alphanumeric() && *b != b'_').any(|piece| OpaqueToken::parse(piece).is_ok())
+}
+
 /// Whether anything came in a header that is a source, good or bad.
 pub fn is_in_header(cleansed: &Cleansed<'_>, sources: &[TokenSource]) -> bool {
     sources.iter().any(|source| match source {
