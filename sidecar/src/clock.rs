@@ -23,6 +23,22 @@ impl Display for Rfc3339 {
     }
 }
 
+/// Seconds since the epoch, as `Date` says them (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub struct HttpDate(pub u64);
+
+impl Display for HttpDate {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+        let (year, month, day) = civil_date(self.0 / 86_400);
+        let (hour, minute, second) = (self.0 / 3600 % 24, self.0 / 60 % 60, self.0 % 60);
+        let weekday = usize::try_from(self.0 / 86_400 % 7).ok().and_then(|day| DAYS.get(day)).unwrap_or(&"");
+        let month = usize::try_from(month).ok().and_then(|month| MONTHS.get(month - 1)).unwrap_or(&"");
+        write!(f, "{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+    }
+}
+
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 /// Days since the epoch to a date of the Gregorian calendar, counting years from March so that leap days come last.
 fn civil_date(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
@@ -42,9 +58,7 @@ pub fn parse_http_date(text: &str) -> Option<u64> {
     let mut parts = rest.split([' ', ':']);
     let mut number = || parts.next()?.parse::<u64>().ok();
     let day = number()?;
-    let month = 1 + ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-        .iter()
-        .position(|name| rest.get(3..6) == Some(name))? as u64;
+    let month = 1 + MONTHS.iter().position(|name| rest.get(3..6) == Some(name))? as u64;
     parts.next()?;
     let mut number = || parts.next()?.parse::<u64>().ok();
     let (year, hour, minute, second) = (number()?, number()?, number()?, number()?);
@@ -77,6 +91,10 @@ mod tests {
     fn http_dates_are_read_back() {
         assert_eq!(parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!(parse_http_date("Mon, 23 Nov 2026 18:27:01 GMT"), Some(1_795_458_421));
+        for date in ["Sun, 06 Nov 1994 08:49:37 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "Tue, 29 Feb 2028 23:59:59 GMT"]
+        {
+            assert_eq!(HttpDate(parse_http_date(date).unwrap()).to_string(), date);
+        }
         for wrong in ["", "now", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 06 Nov 1994 88:49:37 GMT", "Sun, 06 Nov"] {
             assert_eq!(parse_http_date(wrong), None, "{wrong}");
         }

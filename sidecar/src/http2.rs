@@ -25,6 +25,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use crate::authority::Exchanged;
+use crate::clock::HttpDate;
 use crate::http1::Connection;
 use crate::http1::buffer::{Buffer, Lent};
 use crate::local_response::LocalResponse;
@@ -221,7 +222,7 @@ async fn answer(session: Rc<Session>, request: http::Request<Incoming>) -> Resul
     session.progress();
     let switching = parts.extensions.remove::<OnUpgrade>();
     let response = if short {
-        local(turn_away(&session.worker, &session.peer, &Failure::NoRoom), &parts.method)
+        local(turn_away(&session.worker, &session.peer, &Failure::NoRoom), &parts.method, session.worker.now())
     } else {
         route(&session, &parts, body, switching).await
     };
@@ -236,7 +237,7 @@ async fn route(
 ) -> Response {
     let worker = &session.worker;
     let Some(policy) = worker.policy() else {
-        return local(turn_away(worker, &session.peer, &Failure::NoPolicy), &parts.method);
+        return local(turn_away(worker, &session.peer, &Failure::NoPolicy), &parts.method, worker.now());
     };
     let key = web_socket::key(parts, worker);
     let mut answer: Option<Result<Exchanged, _>> = None;
@@ -261,9 +262,9 @@ async fn route(
             Step::Ask(token, outage) => answer = Some(worker.runtime.authority.exchange(&token, outage).await),
             Step::Own(head, token, reading) => {
                 let response = worker.runtime.authority.own_path(&head, session.app_port, token).await;
-                return local(gate.answer_own(&head, reading, response), &parts.method);
+                return local(gate.answer_own(&head, reading, response), &parts.method, worker.now());
             }
-            Step::Refuse(refused) => return local(gate.settle(&refused).await, &parts.method),
+            Step::Refuse(refused) => return local(gate.settle(&refused).await, &parts.method, worker.now()),
             Step::Forward(forwarding) => {
                 let forwarding = Rc::new(forwarding);
                 let _awaited = Awaited { session, forwarding: &forwarding };
@@ -272,18 +273,23 @@ async fn route(
                     _ if forwarding.is_call() => grpc::forward(session, &forwarding, body).await,
                     _ => plain::forward(session, &forwarding, body).await,
                 };
-                return answered.unwrap_or_else(|failure| local(gate.fail(&forwarding, &failure), &parts.method));
+                return answered
+                    .unwrap_or_else(|failure| local(gate.fail(&forwarding, &failure), &parts.method, worker.now()));
             }
         }
     }
 }
 
-fn local(response: LocalResponse, method: &http::Method) -> Response {
+/// `now`: Unix seconds.
+fn local(response: LocalResponse, method: &http::Method, now: u64) -> Response {
     let LocalResponse { status, mut headers, mut body, .. } = response;
     // RFC 9110 §9.3.2: all but the content, whose length is said nevertheless.
     if *method == http::Method::HEAD && !body.is_empty() {
         headers.insert(http::header::CONTENT_LENGTH, body.len().into());
         body.clear();
+    }
+    if let Ok(date) = http::HeaderValue::try_from(HttpDate(now).to_string()) {
+        headers.insert(http::header::DATE, date);
     }
     let mut answer = http::Response::new(ReplyBody::whole(body));
     *answer.status_mut() = status;

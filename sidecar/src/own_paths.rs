@@ -8,20 +8,22 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use bytes::Bytes;
 use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::proof::{self, Proof};
 use cloakroom_protocol::sidecar_config::Access;
 use http::header::{ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, ORIGIN};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
 
-use crate::authority::RESOURCE_METADATA_PATH;
+use crate::authority::{RESOURCE_METADATA_PATH, is_own_path};
 use crate::config::Policy;
 use crate::control::Control;
 use crate::local_response::LocalResponse;
 use crate::log;
 use crate::pages::{escape, failure, json, problem};
 use crate::request::head::RequestHead;
+use crate::request::rescue::PROXIED_METHODS;
 use crate::sign_in::{CALLBACK_PATH, callback::callback};
 
 const LOGOUT_PATH: &str = "/.cloakroom/logout";
@@ -35,7 +37,9 @@ pub async fn answer(control: &Control, head: &RequestHead, app_port: u16, token:
         LOGOUT_PATH => &[Method::GET, Method::HEAD, Method::POST],
         CALLBACK_PATH => &[Method::GET],
         SESSION_PATH | proof::PATH | RESOURCE_METADATA_PATH => &[Method::GET, Method::HEAD],
-        _ => return not_found(head),
+        path if is_own_path(path) => return not_found(head),
+        // What asks about the way to the app, and is to go no further (RFC 9110 §7.6.2).
+        _ => return options(),
     };
     if !allowed.contains(&head.method) {
         return not_allowed(head, allowed);
@@ -135,6 +139,11 @@ fn not_found(head: &RequestHead) -> LocalResponse {
         return failure(StatusCode::NOT_FOUND, "Not found", &html, &head.decision_id);
     }
     problem(StatusCode::NOT_FOUND, "Not found", &head.decision_id)
+}
+
+fn options() -> LocalResponse {
+    let headers = HeaderMap::from_iter([(ALLOW, HeaderValue::from_static(PROXIED_METHODS))]);
+    LocalResponse { status: StatusCode::NO_CONTENT, title: "", headers, body: Bytes::new() }
 }
 
 fn not_allowed(head: &RequestHead, allowed: &[Method]) -> LocalResponse {

@@ -96,6 +96,10 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
         let credential = credential::find(&cleansed, &policy.token_sources, policy.takes_foreign()).ok().flatten();
         return Judgement::Own(cleansed, credential.map(|credential| credential.token));
     }
+    // RFC 9110 §7.6.2: it asks how far it gets, and here it ends.
+    if cleansed.max_forwards == Some(0) {
+        return Judgement::Own(cleansed, None);
+    }
     let found = rules::find(&policy.rules, head.method, &cleansed.path);
     let terms = Terms::of(policy, found.map(|(_, rule)| rule));
     let route = found.map_or(policy.rules.len(), |(index, _)| index);

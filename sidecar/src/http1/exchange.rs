@@ -278,7 +278,7 @@ impl<'e> Exchange<'e> {
 
     async fn write_local(&mut self, response: &LocalResponse, to_head: bool, close: bool) -> bool {
         self.output.clear();
-        local::write(response, to_head, close, self.output);
+        local::write(response, to_head, close, self.connection.worker.now(), self.output);
         let Connection { worker, deadline, stream, .. } = &mut *self.connection;
         write_all(stream, self.output, Limits { worker, deadline }).await.is_ok()
     }

@@ -115,7 +115,7 @@ impl Connection {
     fn refuse_plain_http(&mut self) {
         let response = turn_away(&self.worker, &self.peer, &Unreadable::PlainHttp.into());
         let mut words = Vec::new();
-        local::write(&response, false, true, &mut words);
+        local::write(&response, false, true, self.worker.now(), &mut words);
         self.stream.discard_unread();
         if let ClientStream::Tls(stream) = &self.stream {
             // Who does not take it at once goes without.

@@ -2,12 +2,15 @@
 
 use http::StatusCode;
 
+use crate::clock::HttpDate;
 use crate::local_response::LocalResponse;
 use crate::request::forward::{write_field, write_length, write_text};
 
-/// The head, and the body unless the request was HEAD.
-pub fn write(response: &LocalResponse, to_head: bool, close: bool, out: &mut Vec<u8>) {
+/// The head, and the body unless the request was HEAD. `now`: Unix seconds.
+pub fn write(response: &LocalResponse, to_head: bool, close: bool, now: u64, out: &mut Vec<u8>) {
     write_status(response.status.as_u16(), out);
+    // RFC 9110 §6.6.1: whoever has a clock says when.
+    write_text(out, format_args!("Date: {}\r\n", HttpDate(now)));
     for (name, value) in &response.headers {
         write_field(name.as_str().as_bytes(), value.as_bytes(), out);
     }

@@ -24,7 +24,10 @@ pub struct RequestMessage<'h> {
 }
 
 /// `None`: more bytes are needed.
-pub fn parse<'h>(bytes: &'h [u8], store: &'h mut FieldStore<'h>) -> Result<Option<RequestMessage<'h>>, Unreadable> {
+pub fn parse<'h>(
+    bytes: &'h [u8],
+    store: &'h mut [MaybeUninit<Field<'h>>],
+) -> Result<Option<RequestMessage<'h>>, Unreadable> {
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(bytes, store) {
         Ok(httparse::Status::Complete(length)) => length,

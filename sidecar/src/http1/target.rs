@@ -35,7 +35,12 @@ pub fn parse<'h>(method: &str, target: &'h str) -> Result<Target<'h>, Unreadable
         return Err(Unreadable::Target);
     }
     let target = split(path, Some(authority));
-    Ok(if target.path.is_empty() { Target { path: "/", ..target } } else { target })
+    Ok(match target.path {
+        // RFC 9112 §3.2.4: of the server as a whole, and not of what is at its root.
+        "" if method == "OPTIONS" && target.query.is_none() => Target { path: "*", ..target },
+        "" => Target { path: "/", ..target },
+        _ => target,
+    })
 }
 
 fn split<'h>(text: &'h str, authority: Option<&'h str>) -> Target<'h> {
@@ -82,6 +87,9 @@ mod tests {
         assert_eq!(parse("GET", "HTTP://a:80/b").unwrap(), Target { path: "/b", query: None, authority: Some("a:80") });
         assert_eq!(parse("GET", "https://a?q").unwrap(), Target { path: "/", query: Some("q"), authority: Some("a") });
         assert_eq!(parse("OPTIONS", "*").unwrap().path, "*");
+        assert_eq!(parse("OPTIONS", "http://a").unwrap(), Target { path: "*", query: None, authority: Some("a") });
+        assert_eq!(parse("OPTIONS", "http://a/").unwrap().path, "/");
+        assert_eq!(parse("OPTIONS", "http://a?q").unwrap().path, "/");
         for (method, target) in [
             ("GET", "*"),
             ("GET", "a"),

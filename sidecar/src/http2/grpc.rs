@@ -5,6 +5,7 @@ pub mod messages;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -17,13 +18,13 @@ use super::app_body::{Timed, append, header_map, tell_decision};
 use super::body::{CutShort, ReplyBody};
 use super::{Response, Session};
 use crate::http1::request_body::may_trail;
-use crate::http1::request_head::{self, field_store};
+use crate::http1::request_head;
 use crate::http1::unreadable::Unreadable;
 use crate::metrics::Cut;
 use crate::request::decide::Refusal;
 use crate::request::gate::{Forwarding, Granted};
 use crate::request::hand_back;
-use crate::request::head::{Field, Known};
+use crate::request::head::{Field, Known, MAX_FIELDS};
 use crate::request::rescue::Failure;
 use crate::upstream::UpstreamError;
 use messages::MessageLengths;
@@ -82,9 +83,12 @@ fn out_of_time(forwarding: &Forwarding) -> Failure {
     if is_over(forwarding) { Refusal::Inactive.into() } else { UpstreamError::TimedOut.into() }
 }
 
+/// Those of the client, and ours: of a policy's claims alone there are up to sixteen.
+const WRITTEN_FIELDS: usize = MAX_FIELDS + 32;
+
 /// The head that an HTTP/1.1 app would get, as HTTP/2.
 fn request(head: &[u8], body: CallRequest) -> Result<http::Request<CallRequest>, Unreadable> {
-    let mut store = field_store();
+    let mut store = [const { MaybeUninit::uninit() }; WRITTEN_FIELDS];
     let parsed = request_head::parse(head, &mut store)?.ok_or(Unreadable::CutOff)?.head;
     let target = match parsed.query {
         Some(query) => format!("{}?{query}", parsed.path),

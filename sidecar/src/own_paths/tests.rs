@@ -247,3 +247,14 @@ async fn another_issuers_token_is_not_said_to_have_ended() {
     let session = value(&answer(&f.control, &get, 8080, Some(token.into())).await);
     assert_eq!((&session["active"], &session["sub"]), (&json!(true), &json!("sso:ann")));
 }
+
+#[tokio::test]
+async fn a_question_that_goes_no_further_is_answered_for_the_app() {
+    let f = Fixture::new().await;
+    for path in ["/x", "*"] {
+        let response = ask(&f, "OPTIONS", path, &[("max-forwards", "0")], None).await;
+        assert_eq!((response.status, response.body.len()), (StatusCode::NO_CONTENT, 0));
+        assert!(response.headers[ALLOW].to_str().unwrap().contains("DELETE"), "{response:?}");
+    }
+    assert_eq!(ask(&f, "OPTIONS", "/.cloakroom/x", &[], None).await.status, StatusCode::NOT_FOUND);
+}

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::head::{Field, Head, Known, MAX_FIELDS, Protocol};
+use crate::http1::request_head::content_length;
 use path::{AmbiguousPath, CanonicalPath, canonical};
 use reserved::Reserved;
 
@@ -28,6 +29,8 @@ pub struct Cleansed<'h> {
     pub accept: Option<&'h [u8]>,
     pub content_type: Option<&'h [u8]>,
     pub expect_continue: bool,
+    /// How many more hops a question about the way itself may take.
+    pub max_forwards: Option<u64>,
 }
 
 /// A set of field positions.
@@ -68,6 +71,8 @@ pub enum Malformed {
     Duplicate(&'static str),
     #[error("Connection names a header that frames or routes the request")]
     Connection,
+    #[error("Max-Forwards is not a number")]
+    MaxForwards,
     #[error("an expectation other than 100-continue")]
     Expectation,
     #[error("a header's name that some apps read as one that frames the body")]
@@ -97,6 +102,7 @@ pub fn cleanse<'h>(
         accept: None,
         content_type: None,
         expect_continue: false,
+        max_forwards: None,
     };
     for (index, field) in head.fields.iter().enumerate() {
         cleansed.look_at(index, field, reserved)?;
@@ -120,6 +126,14 @@ impl<'h> Cleansed<'h> {
             Some(Known::SecFetchMode) => once(&mut self.sec_fetch_mode, field.value, "Sec-Fetch-Mode")?,
             Some(Known::ContentType) => once(&mut self.content_type, field.value, "Content-Type")?,
             Some(Known::Accept) => self.accept = self.accept.or(Some(field.value)),
+            // RFC 9110 §7.6.2: written anew with one hop less. With any other method it means nothing.
+            Some(Known::MaxForwards) if self.head.method == "OPTIONS" => {
+                let left = content_length(field.value).ok_or(Malformed::MaxForwards)?;
+                if self.max_forwards.replace(left).is_some() {
+                    return Err(Malformed::Duplicate("Max-Forwards"));
+                }
+                self.dropped.insert(index);
+            }
             Some(Known::Expect) => {
                 if !field.value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Malformed::Expectation);
@@ -215,6 +229,7 @@ impl<'h> Cleansed<'h> {
                 self.dropped.insert(index);
             }
         }
+        self.max_forwards = None;
     }
 
     /// A person waits for a page, and can be sent elsewhere to sign in.

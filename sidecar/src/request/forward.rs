@@ -116,6 +116,9 @@ fn write_fields(admitted: &Admitted<'_>, peer: &Peer, policy: &Policy, out: &mut
             write_field(field.name.as_bytes(), field.value, out);
         }
     }
+    if let Some(left) = cleansed.max_forwards {
+        write_text(out, format_args!("Max-Forwards: {}\r\n", left.saturating_sub(1)));
+    }
     if let Some(parent) = context.continued() {
         write_trace(cleansed, parent, out);
     }

@@ -45,6 +45,7 @@ pub enum Known {
     Host,
     Http2Settings,
     KeepAlive,
+    MaxForwards,
     Origin,
     ProxyAuthenticate,
     ProxyAuthorization,
@@ -70,7 +71,7 @@ impl Known {
             ],
             7 => &[("upgrade", Self::Upgrade)],
             10 => &[("connection", Self::Connection), ("keep-alive", Self::KeepAlive), ("set-cookie", Self::SetCookie)],
-            12 => &[("content-type", Self::ContentType)],
+            12 => &[("content-type", Self::ContentType), ("max-forwards", Self::MaxForwards)],
             14 => &[
                 ("content-length", Self::ContentLength),
                 ("http2-settings", Self::Http2Settings),

@@ -16,6 +16,9 @@ use crate::metrics::Outcome;
 use crate::pages;
 use crate::upstream::UpstreamError;
 
+/// What is passed on, said as `Allow` says it.
+pub const PROXIED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// Any stage's error.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
@@ -84,7 +87,7 @@ pub fn respond(failure: &Failure, manner: Manner, origin: &str, decision_id: &st
         headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
     }
     if face.status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        headers.insert(ALLOW, HeaderValue::from_static(PROXIED_METHODS));
     }
     response
 }
@@ -144,7 +147,11 @@ fn face(failure: &Failure) -> Face {
             }
             Malformed::MethodRefused => plain(StatusCode::METHOD_NOT_ALLOWED, 12, "This method is not allowed here"),
             Malformed::Expectation => plain(StatusCode::EXPECTATION_FAILED, 3, "The expectation cannot be met"),
-            Malformed::Method | Malformed::Duplicate(_) | Malformed::Connection | Malformed::Disguise => {
+            Malformed::Method
+            | Malformed::Duplicate(_)
+            | Malformed::Connection
+            | Malformed::MaxForwards
+            | Malformed::Disguise => {
                 plain(StatusCode::BAD_REQUEST, 3, "The request could be read in more than one way")
             }
         },

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use cloakroom_sidecar::metrics::Cut;
 
 use crate::harness::{App, Client, JWT, Sidecar, get, read_head, token};
+use crate::http2::{Frames, connect, request, run};
 
 #[test]
 fn the_token_is_swapped_for_the_jwt() {
@@ -486,4 +487,39 @@ fn an_app_learns_that_its_client_is_gone_while_it_is_silent() {
             assert_eq!(sidecar.app.received().len(), 1);
         }
     }
+}
+
+#[test]
+fn a_question_about_the_way_goes_as_far_as_it_says() {
+    let sidecar = Sidecar::start(App::hello());
+    let options = |headers: &str| get("/x", headers).replacen("GET", "OPTIONS", 1);
+    assert_eq!(sidecar.ask(&options("Max-Forwards: 0\r\n")).text(), "own");
+    for headers in ["Max-Forwards: 1\r\nmax-forwards: 1\r\n", "Max-Forwards: -1\r\n", "Max-Forwards: one\r\n"] {
+        assert_eq!(sidecar.ask(&options(headers)).status, 400, "{headers}");
+    }
+    assert!(sidecar.app.received().is_empty());
+    for (request, passed_on) in [
+        (options("Max-Forwards: 10\r\n"), vec!["9"]),
+        (options("Max-Forwards: 1\r\n"), vec!["0"]),
+        (options(""), vec![]),
+        // Means something to TRACE and OPTIONS only.
+        (get("/x", "Max-Forwards: 0\r\n"), vec!["0"]),
+    ] {
+        assert_eq!(sidecar.ask(&request).status, 200);
+        assert_eq!(sidecar.app.received().last().unwrap().all("max-forwards"), passed_on, "{request}");
+    }
+    let whole = get("http://shop.example.com", "").replacen("GET", "OPTIONS", 1);
+    assert_eq!(sidecar.ask(&whole).status, 200);
+    assert_eq!(sidecar.app.received().last().unwrap().line(), "OPTIONS * HTTP/1.1");
+}
+
+#[test]
+fn answers_of_our_own_say_when() {
+    let sidecar = Sidecar::start(App::hello());
+    for request in [get("/never/x", ""), get("/.cloakroom/x", ""), "GET / HTTP/1.1\r\n\r\n".to_owned()] {
+        assert_eq!(sidecar.ask(&request).all("date"), ["Fri, 15 Jan 2027 08:00:00 GMT"], "{request}");
+    }
+    let message = request("GET", "/never/x").body(Frames::text("")).unwrap();
+    let over_http2 = run(async { connect(&sidecar).await.send_request(message).await.unwrap() });
+    assert_eq!(over_http2.headers()["date"], "Fri, 15 Jan 2027 08:00:00 GMT");
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use cloakroom_sidecar::metrics::{Cut, Outcome};
+use cloakroom_sidecar::request::head::MAX_FIELDS;
 use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -156,4 +157,12 @@ fn a_message_that_is_too_long_ends_an_answer_that_has_begun() {
     });
     sidecar.await_cut(Cut::RequestBroken);
     assert_eq!(sidecar.metrics.answers_cut.of(Cut::AppClosed).get(), 0);
+}
+
+#[test]
+fn a_call_may_have_as_many_fields_as_any_request() {
+    let sidecar = Sidecar::start(grpc_app());
+    let message = (0..MAX_FIELDS - 3).fold(call("/grpc.Test/Echo"), |call, n| call.header(format!("x-{n}"), "y"));
+    let (.., body, trailers) = run(ask(&sidecar, message.body(Frames::text(framed("message"))).unwrap()));
+    assert_eq!((body, trailers["grpc-status"].as_bytes()), (framed("message"), &b"0"[..]));
 }
