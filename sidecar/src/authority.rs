@@ -91,8 +91,12 @@ pub enum SignOutError {
 pub enum CommitError {
     #[error("the session's data changed meanwhile")]
     Conflict,
-    #[error("a key of the patch is not writable, or the data would grow too large")]
+    #[error("a key of the patch is not among session.writable")]
     NotWritable,
+    #[error("the data would grow too large")]
+    TooLarge,
+    #[error("the token is no session's, and nothing else has data")]
+    NotASession,
     #[error("the session is gone")]
     Gone,
     #[error("no auth service answers")]

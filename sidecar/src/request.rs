@@ -114,7 +114,7 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
                 // Nobody asks whose it is, but the app may wish to end what it stands for.
                 if terms.access == Access::Anonymous {
                     let bystander = found();
-                    several_tokens = matches!(bystander, Err(CredentialError::Ambiguous));
+                    several_tokens = matches!(bystander, Err(CredentialError::Ambiguous(_)));
                     token = bystander.ok().flatten().map(|credential| credential.token);
                 }
                 return Ok(Some(None));
@@ -158,7 +158,7 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
             Judgement::Forward(Passed {
                 admitted: Admitted { cleansed, identity },
                 token,
-                several_tokens: matches!(failure, Failure::Refused(Refusal::Credential(CredentialError::Ambiguous))),
+                several_tokens: matches!(failure, Failure::Refused(Refusal::Credential(CredentialError::Ambiguous(_)))),
                 manner,
                 preflight,
                 route,

@@ -19,12 +19,21 @@ pub enum UpstreamError {
     Connect(io::ErrorKind),
     #[error("the app closed the connection without an answer")]
     Closed,
+    #[error("the app closed the connection inside its answer's head")]
+    CutOff,
     #[error("the connection to the app failed: {0}")]
     Io(io::ErrorKind),
     #[error("the app's answer is not one: {0}")]
     Invalid(#[from] InvalidReply),
     #[error("the app did not answer in time")]
     TimedOut,
+}
+
+impl UpstreamError {
+    /// Closed, after these bytes of an answer.
+    pub fn closed_after(answer: &[u8]) -> Self {
+        if answer.is_empty() { Self::Closed } else { Self::CutOff }
+    }
 }
 
 impl From<io::Error> for UpstreamError {

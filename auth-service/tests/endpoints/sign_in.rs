@@ -149,7 +149,7 @@ async fn session_data_is_written_by_compare_and_set_and_only_where_allowed() {
     assert_eq!(verify(&service, answer["jwt"].as_str().unwrap(), "shop/web").await["session"], json!({"cart": ["a"]}));
     send(patch(0, json!({"cart": ["b"]}))).await.expect(409);
     send(patch(1, json!({"admin": true}))).await.expect(422);
-    send(patch(1, json!({"cart": "x".repeat(9000)}))).await.expect(422);
+    send(patch(1, json!({"cart": "x".repeat(9000)}))).await.expect(413);
     let answer = send(patch(1, json!({"locale": "de", "cart": null}))).await.expect(200).json();
     assert_eq!(answer["session"], json!({"locale": "de"}));
     assert_eq!(service.introspect(&token, "shop/web").await["session_version"], 2);

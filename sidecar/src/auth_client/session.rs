@@ -4,7 +4,7 @@ use cloakroom_protocol::events::Revoked;
 use cloakroom_protocol::revocation::{RevokeRequest, RevokeScope};
 use cloakroom_protocol::session::SessionPatch;
 use cloakroom_protocol::sign_in::{CodeExchange, PushedAuthorization, PushedAuthorizationAnswer, SignedIn};
-use cloakroom_protocol::token::OpaqueToken;
+use cloakroom_protocol::token::{OpaqueToken, TokenKind};
 use http::StatusCode;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
@@ -37,6 +37,9 @@ impl AuthClient {
         patch: Map<String, Value>,
     ) -> Result<(), CommitError> {
         let policy = self.policy.load_full().ok_or(CommitError::Unavailable)?;
+        if token.kind() != TokenKind::Session {
+            return Err(CommitError::NotASession);
+        }
         if !patch.keys().all(|key| policy.writable.contains(key)) {
             return Err(CommitError::NotWritable);
         }
@@ -109,9 +112,9 @@ impl AuthClient {
 fn commit_error(error: &CallError) -> CommitError {
     match error.status() {
         Some(StatusCode::CONFLICT) => CommitError::Conflict,
-        Some(StatusCode::UNPROCESSABLE_ENTITY | StatusCode::PAYLOAD_TOO_LARGE) => {
+        Some(refused @ (StatusCode::UNPROCESSABLE_ENTITY | StatusCode::PAYLOAD_TOO_LARGE)) => {
             log::warn("session data refused", &[("error", error)]);
-            CommitError::NotWritable
+            if refused == StatusCode::PAYLOAD_TOO_LARGE { CommitError::TooLarge } else { CommitError::NotWritable }
         }
         _ => {
             log::warn("cannot commit the session", &[("error", error)]);

@@ -119,7 +119,7 @@ impl Relay<'_> {
         C: Client,
     {
         Ok(match self.hear(from, to).await? {
-            Ok(0) => Err(UpstreamError::Closed),
+            Ok(0) => Err(UpstreamError::closed_after(self.reply.filled())),
             Ok(_) => Ok(()),
             Err(error) => Err(error.into()),
         })

@@ -53,9 +53,9 @@ impl Unreadable {
             | Self::LineEnd
             | Self::Target
             | Self::Host
-            | Self::Framing
             | Self::Chunk
-            | Self::CutOff => (StatusCode::BAD_REQUEST, "The request could be read in more than one way"),
+            | Self::CutOff => (StatusCode::BAD_REQUEST, "The request is malformed"),
+            Self::Framing => (StatusCode::BAD_REQUEST, "The request could be read in more than one way"),
             Self::PlainHttp => (StatusCode::BAD_REQUEST, "Plain HTTP was sent to a port that speaks TLS: use https://"),
             Self::TransferCoding => (StatusCode::NOT_IMPLEMENTED, "This transfer coding is not spoken here"),
             Self::TargetTooLong => (StatusCode::URI_TOO_LONG, "The URL is too long"),

@@ -165,7 +165,10 @@ async fn first_bytes<R: AsyncRead + Unpin>(
     read: &mut Buffer,
     limits: Limits<'_>,
 ) -> Result<(), UpstreamError> {
-    if fill(read, from, limits).await? == 0 { Err(UpstreamError::Closed) } else { Ok(()) }
+    match fill(read, from, limits).await? {
+        0 => Err(UpstreamError::closed_after(read.filled())),
+        _ => Ok(()),
+    }
 }
 
 /// The head of an answer, for the client.

@@ -16,8 +16,9 @@ pub struct Credential {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
-    #[error("more than one token, or a token twice")]
-    Ambiguous,
+    /// With where.
+    #[error("more than one token: {0}")]
+    Ambiguous(&'static str),
     /// Costs no look-up.
     #[error(transparent)]
     Malformed(#[from] InvalidToken),
@@ -38,10 +39,14 @@ pub fn find(
             TokenSource::Header { name, scheme } => from_header(cleansed, name.as_str(), scheme.as_deref())?,
         };
         let Some(value) = value else { continue };
-        if found.is_some_and(|first| first != value) {
-            return Err(CredentialError::Ambiguous);
-        }
         let cookie = matches!(source, TokenSource::Cookie(_));
+        if found.is_some_and(|first| first != value) {
+            return Err(CredentialError::Ambiguous(match (ambient && cookie, by_cookie || cookie) {
+                (true, _) => "two cookies",
+                (false, true) => "a cookie and a header",
+                (false, false) => "two headers",
+            }));
+        }
         (ambient, by_cookie) = (ambient && cookie, by_cookie || cookie);
         found = Some(value);
     }
@@ -97,7 +102,7 @@ fn from_header<'h>(
     let mut fields = cleansed.head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
     let Some(field) = fields.next() else { return Ok(None) };
     if fields.next().is_some() {
-        return Err(CredentialError::Ambiguous);
+        return Err(CredentialError::Ambiguous("a header twice"));
     }
     let value = field.value;
     let Some(scheme) = scheme else { return Ok((!value.is_empty()).then_some(value)) };
@@ -124,7 +129,7 @@ fn from_cookies<'h>(cleansed: &Cleansed<'h>, name: &str) -> Result<Option<&'h [u
                 continue;
             }
             if found.is_some_and(|first| first != value) {
-                return Err(CredentialError::Ambiguous);
+                return Err(CredentialError::Ambiguous("a cookie with two values"));
             }
             found = Some(value);
         }
@@ -239,15 +244,24 @@ mod tests {
     #[test]
     fn two_tokens_are_an_error_wherever_they_are() {
         let (a, b) = (token(1), token(2));
-        for fields in [
-            vec![("Cookie", format!("__Host-cloakroom={a}")), ("Authorization", format!("Bearer {b}"))],
-            vec![("Cookie", format!("__Host-cloakroom={a}; __Host-cloakroom={b}"))],
-            vec![("Cookie", format!("__Host-cloakroom={a}")), ("Cookie", format!("__Host-cloakroom={b}"))],
-            vec![("Authorization", format!("Bearer {a}")), ("Authorization", format!("Bearer {a}"))],
-            vec![("Authorization", format!("Bearer {a}")), ("authorization", "Basic x".into())],
-            vec![("Authorization", "Bearer junk".into()), ("X-Api-Key", a.clone())],
+        for (fields, place) in [
+            (
+                vec![("Cookie", format!("__Host-cloakroom={a}")), ("Authorization", format!("Bearer {b}"))],
+                "a cookie and a header",
+            ),
+            (vec![("Cookie", format!("__Host-cloakroom={a}; __Host-cloakroom={b}"))], "a cookie with two values"),
+            (
+                vec![("Cookie", format!("__Host-cloakroom={a}")), ("Cookie", format!("__Host-cloakroom={b}"))],
+                "a cookie with two values",
+            ),
+            (
+                vec![("Authorization", format!("Bearer {a}")), ("Authorization", format!("Bearer {a}"))],
+                "a header twice",
+            ),
+            (vec![("Authorization", format!("Bearer {a}")), ("authorization", "Basic x".into())], "a header twice"),
+            (vec![("Authorization", "Bearer junk".into()), ("X-Api-Key", a.clone())], "two headers"),
         ] {
-            assert_eq!(take(&fields).unwrap_err(), CredentialError::Ambiguous, "{fields:?}");
+            assert_eq!(take(&fields).unwrap_err(), CredentialError::Ambiguous(place), "{fields:?}");
         }
     }
 

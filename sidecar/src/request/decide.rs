@@ -265,8 +265,8 @@ mod tests {
         assert!(matches!(ask(Access::Optional, &junk), Ok(First::Unidentified)));
         assert!(matches!(ask(Access::Optional, &|| Ok(Some(credential(true)))), Ok(First::Ask(_))));
         assert_eq!(
-            ask(Access::Optional, &|| Err(CredentialError::Ambiguous)).unwrap_err(),
-            CredentialError::Ambiguous.into()
+            ask(Access::Optional, &|| Err(CredentialError::Ambiguous("two cookies"))).unwrap_err(),
+            CredentialError::Ambiguous("two cookies").into()
         );
         assert_eq!(ask(Access::Authenticated, &none).unwrap_err(), Refusal::NoToken);
         assert!(matches!(ask(Access::Authenticated, &junk), Err(Refusal::Credential(_))));

@@ -10,6 +10,7 @@ use super::credential::CredentialError;
 use super::decide::Refusal;
 use super::hand_back::HandBackError;
 use crate::authority::{CommitError, RESOURCE_METADATA_PATH, SignOutError, StepUp, Unavailable};
+use crate::http1::reply_head::InvalidReply;
 use crate::http1::unreadable::Unreadable;
 use crate::local_response::LocalResponse;
 use crate::metrics::Outcome;
@@ -78,7 +79,10 @@ pub fn respond(failure: &Failure, manner: Manner, origin: &str, decision_id: &st
     if manner.grpc {
         return grpc(&face);
     }
-    let mut response = if manner.page { page(&face, decision_id) } else { problem(&face, decision_id) };
+    // Which of many mistakes it was only the reason tells, and none of ours has a word of the request in it.
+    let detail = (face.status == StatusCode::BAD_REQUEST).then(|| failure.to_string());
+    let detail = detail.as_deref();
+    let mut response = if manner.page { page(&face, detail, decision_id) } else { problem(&face, detail, decision_id) };
     let headers = &mut response.headers;
     if let Some(challenge) = face.challenge(origin) {
         headers.insert(WWW_AUTHENTICATE, challenge);
@@ -147,28 +151,37 @@ fn face(failure: &Failure) -> Face {
             }
             Malformed::MethodRefused => plain(StatusCode::METHOD_NOT_ALLOWED, 12, "This method is not allowed here"),
             Malformed::Expectation => plain(StatusCode::EXPECTATION_FAILED, 3, "The expectation cannot be met"),
-            Malformed::Method
-            | Malformed::Duplicate(_)
-            | Malformed::Connection
-            | Malformed::MaxForwards
-            | Malformed::Disguise => {
+            Malformed::Method | Malformed::MaxForwards => plain(StatusCode::BAD_REQUEST, 3, "The request is malformed"),
+            Malformed::Duplicate(_) | Malformed::Connection | Malformed::Disguise => {
                 plain(StatusCode::BAD_REQUEST, 3, "The request could be read in more than one way")
             }
         },
         Failure::Refused(refusal) => refused(refusal),
-        Failure::Unavailable(Unavailable) => {
-            plain(StatusCode::SERVICE_UNAVAILABLE, 14, "Sign-in is being checked elsewhere and does not answer")
-        }
+        Failure::Unavailable(Unavailable) => plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            14,
+            "Your sign-in cannot be checked at the moment; try again shortly",
+        ),
         Failure::NoPolicy => plain(StatusCode::SERVICE_UNAVAILABLE, 14, "Not ready yet"),
         Failure::NoRoom => plain(StatusCode::SERVICE_UNAVAILABLE, 14, "Too many requests are under way"),
         Failure::Upstream(error) => match error {
-            UpstreamError::Connect(_) | UpstreamError::Closed | UpstreamError::Invalid(_) | UpstreamError::Io(_) => {
+            UpstreamError::Connect(_) | UpstreamError::Closed => {
                 plain(StatusCode::BAD_GATEWAY, 14, "The application did not answer")
+            }
+            UpstreamError::CutOff | UpstreamError::Io(_) => {
+                plain(StatusCode::BAD_GATEWAY, 14, "The application broke off")
+            }
+            UpstreamError::Invalid(InvalidReply::TooLarge | InvalidReply::Syntax(httparse::Error::TooManyHeaders)) => {
+                plain(StatusCode::BAD_GATEWAY, 13, "The application's answer has more headers than are passed on")
+            }
+            UpstreamError::Invalid(_) => {
+                plain(StatusCode::BAD_GATEWAY, 13, "The application's answer could not be understood")
             }
             UpstreamError::TimedOut => plain(StatusCode::GATEWAY_TIMEOUT, 4, "The application took too long"),
         },
         Failure::HandBack(error) => match error {
-            HandBackError::NotUnderstood(_) | HandBackError::Commit(CommitError::NotWritable) => {
+            HandBackError::NotUnderstood(_)
+            | HandBackError::Commit(CommitError::NotWritable | CommitError::TooLarge) => {
                 plain(StatusCode::BAD_GATEWAY, 13, "The application's answer could not be handed on")
             }
             // Whoever is told to be signed out must be, and of another issuer's token we cannot see to that.
@@ -181,7 +194,16 @@ fn face(failure: &Failure) -> Face {
             HandBackError::SignOut(SignOutError::NotASession) => {
                 plain(StatusCode::CONFLICT, 9, "This token is no session, and signing out does not end it")
             }
-            HandBackError::NoSession | HandBackError::Commit(CommitError::Conflict | CommitError::Gone) => {
+            HandBackError::NoSession => {
+                plain(StatusCode::CONFLICT, 9, "Nobody is signed in, so there is no session to save to")
+            }
+            HandBackError::Commit(CommitError::NotASession) => {
+                plain(StatusCode::CONFLICT, 9, "This token is no session, so there is nothing to save to")
+            }
+            HandBackError::Commit(CommitError::Gone) => {
+                plain(StatusCode::CONFLICT, 9, "Your session has ended; nothing was saved")
+            }
+            HandBackError::Commit(CommitError::Conflict) => {
                 plain(StatusCode::CONFLICT, 10, "Your session changed meanwhile; nothing was saved. Try again")
             }
             HandBackError::Commit(CommitError::Unavailable) | HandBackError::SignOut(SignOutError::Unavailable(_)) => {
@@ -196,7 +218,7 @@ fn refused(refusal: &Refusal) -> Face {
     let forbidden = |title, challenge| Face { status: StatusCode::FORBIDDEN, grpc: 7, title, challenge };
     match refusal {
         Refusal::NoToken => unauthorized("Sign in first", Challenge::Bearer),
-        Refusal::Credential(CredentialError::Ambiguous) => {
+        Refusal::Credential(CredentialError::Ambiguous(_)) => {
             Face { status: StatusCode::BAD_REQUEST, grpc: 3, title: "More than one token", challenge: Challenge::None }
         }
         Refusal::Credential(CredentialError::Malformed(_)) | Refusal::Inactive => {
@@ -250,23 +272,25 @@ impl Face {
 }
 
 /// RFC 9457
-fn problem(face: &Face, decision_id: &str) -> LocalResponse {
-    // Title and id are ours, and have nothing that JSON would escape.
+fn problem(face: &Face, detail: Option<&str>, decision_id: &str) -> LocalResponse {
+    // All of it is ours, and has nothing that JSON would escape.
+    let (before, detail, after) = detail.map_or(("", "", ""), |detail| (r#""detail":""#, detail, r#"","#));
     let body = format!(
-        r#"{{"decision_id":"{decision_id}","status":{status},"title":"{title}","type":"about:blank"}}"#,
+        r#"{{"decision_id":"{decision_id}",{before}{detail}{after}"status":{status},"title":"{title}","type":"about:blank"}}"#,
         status = face.status.as_u16(),
         title = face.title
     );
     pages::respond(face.status, face.title, "application/problem+json", body)
 }
 
-/// Title and id are ours: nothing of the request is in it.
-fn page(face: &Face, decision_id: &str) -> LocalResponse {
-    let html = match face.challenge {
+/// All of it is ours: nothing of the request is in it.
+fn page(face: &Face, detail: Option<&str>, decision_id: &str) -> LocalResponse {
+    let no_sign_in = match face.challenge {
         Challenge::Bearer => "<p>There is no signing in with a browser here: programs send a token.</p>",
         _ => "",
     };
-    pages::failure(face.status, face.title, html, decision_id)
+    let reason = detail.map(|detail| format!("<p>The reason: {detail}.</p>"));
+    pages::failure(face.status, face.title, reason.as_deref().unwrap_or(no_sign_in), decision_id)
 }
 
 /// Trailers-only: a response that is its own end (gRPC over HTTP/2, "Responses").
@@ -281,6 +305,7 @@ fn grpc(face: &Face) -> LocalResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::cleanse::path::AmbiguousPath;
 
     fn answer(refusal: Refusal) -> LocalResponse {
         respond(&refusal.into(), Manner::default(), "https://a.example", "d1")
@@ -304,6 +329,42 @@ mod tests {
             format!(r#"Bearer error="insufficient_user_authentication", acr_values="mfa", max_age="60", {metadata}"#)
         );
         assert!(!answer(Refusal::Denied).headers.contains_key(WWW_AUTHENTICATE));
+    }
+
+    #[test]
+    fn a_bad_request_is_told_what_is_wrong_with_it() {
+        let detail = |failure: Failure| {
+            let response = respond(&failure, Manner::default(), "", "d1");
+            let problem: serde_json::Value = serde_json::from_slice(&response.body).expect("JSON");
+            (response.status.as_u16(), problem["detail"].as_str().map(str::to_owned))
+        };
+        for unreadable in [
+            Unreadable::Syntax(httparse::Error::HeaderName),
+            Unreadable::LineEnd,
+            Unreadable::Target,
+            Unreadable::Host,
+            Unreadable::Framing,
+            Unreadable::Chunk,
+            Unreadable::CutOff,
+            Unreadable::PlainHttp,
+        ] {
+            assert_eq!(detail(unreadable.into()), (400, Some(unreadable.to_string())));
+        }
+        for malformed in [
+            Malformed::Method,
+            Malformed::Query,
+            Malformed::Duplicate("Origin"),
+            Malformed::Connection,
+            Malformed::Disguise,
+            Malformed::Path(AmbiguousPath::Encoded),
+        ] {
+            assert_eq!(detail(malformed.into()), (400, Some(malformed.to_string())));
+        }
+        let twice = Refusal::Credential(CredentialError::Ambiguous("two cookies"));
+        assert_eq!(detail(twice.clone().into()), (400, Some("more than one token: two cookies".into())));
+        let page = respond(&twice.into(), Manner { page: true, ..Manner::default() }, "", "d1");
+        assert!(String::from_utf8_lossy(&page.body).contains("two cookies"));
+        assert_eq!(detail(Refusal::Denied.into()), (403, None));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub async fn patch(
     if !body.patch.is_empty() {
         merge(&mut identity.session, body.patch);
         if to_json(&identity.session).len() > MAX_DATA {
-            return Err(ApiError::Unprocessable(format!("session data would exceed {MAX_DATA} bytes")));
+            return Err(ApiError::TooLarge);
         }
         let written =
             session::write_data(app.store(), identity.id, &body.policy, body.version, &identity.session).await?;

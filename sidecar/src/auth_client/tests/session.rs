@@ -17,6 +17,7 @@ async fn session_data_are_committed_once_or_not_at_all() {
     for (status, body, expected) in [
         (409, "", Err(CommitError::Conflict)),
         (422, "", Err(CommitError::NotWritable)),
+        (413, "", Err(CommitError::TooLarge)),
         (503, "", Err(CommitError::Unavailable)),
         (200, "{}", Err(CommitError::Unavailable)),
         (200, r#"{"active":false}"#, Err(CommitError::Gone)),
@@ -31,7 +32,11 @@ async fn session_data_are_committed_once_or_not_at_all() {
     }
     assert_eq!(f.client.cached(&f.token).unwrap().session_version, 4);
     let sent = f.fake.with(|told| told.bodies.iter().filter(|(path, _)| path == internal_api::SESSION).count());
-    assert_eq!(sent, 6, "none was sent twice");
+    assert_eq!(sent, 7, "none was sent twice");
+    for kind in [TokenKind::ApiKey, TokenKind::Access] {
+        let other = OpaqueToken::generate(kind, &mut StdRng::seed_from_u64(9));
+        assert_eq!(f.client.commit_session(&other, &identity, patch("cart")).await, Err(CommitError::NotASession));
+    }
 }
 
 #[tokio::test(start_paused = true)]
