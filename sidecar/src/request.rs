@@ -1,6 +1,7 @@
 //! A request's way: cleanse → credential → decide → exchange → forward → hand back; any stage's error → rescue.
 
 pub mod cleanse;
+pub mod cors;
 pub mod credential;
 pub mod decide;
 pub mod ending;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use cloakroom_protocol::sidecar_config::Outage;
 use http::{HeaderName, HeaderValue};
 
+use super::cors::Reader;
 use super::forward::{self, Peer};
 use super::gate::{Forwarding, Gate, Reading, Refused};
 use super::head::RequestHead;
@@ -52,8 +53,10 @@ impl Gate<'_> {
             Some(response) => rescue::outcome_of(response.status),
             None => rescue::outcome(failure),
         };
-        let response =
-            response.unwrap_or_else(|| rescue::respond(failure, refused.manner, &refused.origin, &refused.decision_id));
+        let response = response.unwrap_or_else(|| {
+            let response = rescue::respond(failure, refused.manner, &refused.origin, &refused.decision_id);
+            readable(response, refused.reader.as_ref())
+        });
         let about = About {
             decision_id: &refused.decision_id,
             method: &refused.method,
@@ -94,6 +97,7 @@ impl Gate<'_> {
     pub fn fail(self, forwarding: &Forwarding, failure: &Failure) -> LocalResponse {
         let about = forwarding.about(self.worker, self.peer);
         let response = rescue::respond(failure, forwarding.manner, "", about.decision_id);
+        let response = readable(response, Reader::of(forwarding.origin(), self.policy).as_ref());
         forwarding.status.set(response.status.as_u16());
         if let Some(shadowed) = &forwarding.shadowed {
             write(self.worker, &about, Event::WouldDeny(&**shadowed), Some(response.status.as_u16()), None, None);
@@ -182,6 +186,13 @@ impl Forwarding {
             began: Some(self.reading.began),
         }
     }
+}
+
+fn readable(mut response: LocalResponse, reader: Option<&Reader>) -> LocalResponse {
+    if let Some(reader) = reader {
+        reader.let_in(&mut response.headers);
+    }
+    response
 }
 
 /// The end of what is answered here.

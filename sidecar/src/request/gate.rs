@@ -8,6 +8,7 @@ use std::time::Instant;
 use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::sidecar_config::Outage;
 
+use super::cors::Reader;
 use super::decide::Refusal;
 use super::forward::{self, Framing, Outside, Peer};
 use super::hand_back::leak_guard::LeakGuard;
@@ -91,6 +92,7 @@ pub struct Refused {
     pub(super) origin: String,
     pub(super) decision_id: String,
     pub(super) sign_in: Option<(RequestHead, StepUp)>,
+    pub(super) reader: Option<Reader>,
     pub(super) route: Option<usize>,
     pub(super) method: String,
     /// Canonical where there is one.
@@ -143,6 +145,7 @@ impl Gate<'_> {
             origin: String::new(),
             decision_id: self.worker.new_decision(),
             sign_in: None,
+            reader: None,
             route: None,
             method: String::new(),
             path: String::new(),
@@ -165,6 +168,7 @@ impl Gate<'_> {
                 Some((to_owned_head(cleansed, self.peer, client, decision_id.clone()).ok()?, step_up))
             });
         }
+        let reader = Reader::of(cleansed.as_ref().and_then(|cleansed| cleansed.origin), self.policy);
         let (method, path, reading) = (head.method.to_owned(), path.to_owned(), Some(reading));
         Step::Refuse(Box::new(Refused {
             failure,
@@ -172,6 +176,7 @@ impl Gate<'_> {
             origin,
             decision_id,
             sign_in,
+            reader,
             route,
             method,
             path,
@@ -231,6 +236,13 @@ fn is_call(reading: Reading, manner: Manner) -> bool {
 impl Forwarding {
     pub fn is_call(&self) -> bool {
         is_call(self.reading, self.manner)
+    }
+
+    /// What the client said is its page's origin.
+    pub(super) fn origin(&self) -> Option<&[u8]> {
+        let mut lines = self.head.split(|b| *b == b'\n').filter_map(|line| line.split_at_checked("origin:".len()));
+        let (_, value) = lines.find(|(name, _)| name.eq_ignore_ascii_case(b"origin:"))?;
+        Some(value.trim_ascii())
     }
 
     pub fn leak_guard(&self) -> Option<LeakGuard<'_>> {

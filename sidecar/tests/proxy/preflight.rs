@@ -85,3 +85,37 @@ fn a_trace_goes_on_as_it_came_and_none_begins() {
         assert!(request.all("authorization")[0].ends_with(JWT));
     }
 }
+
+const ALLOWED: [&str; 2] = ["access-control-allow-origin", "access-control-allow-credentials"];
+
+#[test]
+fn a_page_that_may_ask_may_also_read_that_it_was_refused() {
+    let other = "Origin: https://partner.example\r\n";
+    let named = "Origin: https://shop.example.com\r\n";
+    let ask = |preflight: &str, path: &str, fields: &str| {
+        let sidecar = Sidecar::with(App::saying(""), |config| config["preflight"] = preflight.into());
+        let reply = sidecar.ask(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        if reply.all(ALLOWED[0]).is_empty() {
+            assert!(reply.all("access-control-expose-headers").is_empty() && reply.all("vary").is_empty());
+        } else {
+            assert_eq!(reply.all("vary"), ["origin"]);
+            assert!(reply.all("access-control-expose-headers")[0].contains("www-authenticate"));
+        }
+        (reply.status, ALLOWED.map(|name| reply.all(name).concat()))
+    };
+    let nobody = [String::new(), String::new()];
+    let anybody = ["*".to_owned(), String::new()];
+    let shop = ["https://shop.example.com".to_owned(), "true".to_owned()];
+    assert_eq!(ask("Pass", "/x", other), (401, anybody.clone()));
+    assert_eq!(ask("Pass", "/never/x", other), (403, anybody.clone()));
+    assert_eq!(ask("Pass", "/x", ""), (401, nobody.clone()));
+    assert_eq!(ask("AsRules", "/x", other), (401, nobody.clone()));
+    assert_eq!(ask("AsRules", "/x", "Origin: https://shop.example.com.evil.example\r\n"), (401, nobody.clone()));
+    assert_eq!(ask("AsRules", "/x", "Origin: null\r\n"), (401, nobody.clone()));
+    for preflight in ["Pass", "AsRules"] {
+        assert_eq!(ask(preflight, "/x", named), (401, shop.clone()));
+        assert_eq!(ask(preflight, "/open/x", named), (502, shop.clone()), "admitted, and not answered by the app");
+    }
+    assert_eq!(ask("Pass", "/open/x", other), (502, anybody));
+    assert_eq!(ask("AsRules", "/open/x", other), (502, nobody));
+}
