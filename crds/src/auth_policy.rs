@@ -105,7 +105,8 @@ pub struct AuthPolicySpec {
     )]
     pub origins: Vec<String>,
 
-    /// Networks (CIDR) of the proxies in front, whose `X-Forwarded-*` and `Forwarded` headers are believed.
+    /// Networks (CIDR) of the proxies in front, whose `X-Forwarded-For`, `-Proto` and `-Host` are believed. Their other forwarding headers,
+    /// `Forwarded` too, go on to the app and decide nothing here: many proxies pass a client's own `Forwarded` on as it came.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[schemars(length(max = 64), inner(length(max = 49), regex(pattern = r"^[0-9a-fA-F:.]+/[0-9]{1,3}$")))]
@@ -435,7 +436,7 @@ pub struct AccessRule {
     #[schemars(length(min = 1, max = 32))]
     pub matches: Vec<RuleMatch>,
 
-    /// `Anonymous`: passes, tokens are not looked at. `Optional`: passes, with a JWT if there is a valid token. `Authenticated`:
+    /// `Anonymous`: passes, tokens are not looked at, and not passed on either. `Optional`: passes, with a JWT if there is a valid token. `Authenticated`:
     /// needs a valid token. `Deny`: 403 for everyone.
     #[serde(default)]
     pub access: Access,
@@ -467,7 +468,8 @@ pub struct RuleMatch {
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^/[!-~]*$"))]
     pub path: Option<String>,
 
-    /// HTTP methods, in capitals. Without it: every method.
+    /// HTTP methods, in capitals; `GET` includes `HEAD`. Without it: every method. Where any rule names methods, headers that would have
+    /// an app take another one (`X-HTTP-Method-Override` and its like) are removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[schemars(length(max = 16), inner(length(min = 1, max = 32), regex(pattern = r"^[A-Z][A-Z-]*$")))]

@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
 
 import sidecar
 
-# https://github.com/grpc/grpc/blob/master/doc/interop-test-descriptions.md: all that need no TLS and no cloud.
+# https://github.com/grpc/grpc/blob/master/doc/interop-test-descriptions.md: all that need no cloud.
 GRPC_CASES = [
     "empty_unary", "large_unary", "client_streaming", "server_streaming", "ping_pong", "empty_stream", "timeout_on_sleeping_server",
     "cancel_after_begin", "cancel_after_first_response", "status_code_and_message", "special_status_message", "custom_metadata",
@@ -68,10 +68,14 @@ def grpc(processes, bin, ready, tally):
     def problem(done):
         return None if done.returncode == 0 else (done.stderr or done.stdout)[-500:]
 
+    environment = sidecar.certificate(processes.folder)
+    tls_port = processes.sidecar(app, lambda config: None, ready, environment=environment).port
+    trusting = ["-use_tls=true", "-use_test_ca=true", f"-ca_file={environment['CLOAKROOM_TLS']}/tls.crt", "-server_host_override=localhost"]
     bearer = f"-additional_metadata=authorization:Bearer {token}"
     for case in GRPC_CASES:
         tally.check(f"gRPC {case}, anonymous", problem(call(case, open_port)))
         tally.check(f"gRPC {case}, with a token", problem(call(case, port, bearer)))
+        tally.check(f"gRPC {case}, over TLS with a token", problem(call(case, tls_port, bearer, *trusting)))
     # Of the client's messages the longest of a stream has 45,904 bytes, and a stream 74,922 in all; the unary one has 271,828.
     small_port = processes.sidecar(app, lambda config: config["limits"].update(request_body=50 << 10) or config.update(rules=ANONYMOUS), ready).port
     for case in ["client_streaming", "ping_pong"]:

@@ -96,6 +96,16 @@ fn only_trusted_proxies_are_believed() {
 }
 
 #[test]
+fn a_forwarded_header_decides_nothing_whoever_sends_it() {
+    let sidecar = Sidecar::with(App::hello(), |config| config["trusted_proxies"] = serde_json::json!(["127.0.0.0/8"]));
+    sidecar.ask(&get("/x", "Forwarded: for=9.9.9.9;proto=https;host=evil.example\r\n"));
+    let received = sidecar.app.only();
+    assert_eq!(received.all("x-forwarded-for"), ["127.0.0.1"]);
+    assert_eq!(received.all("x-forwarded-proto"), ["http"]);
+    assert_eq!(received.all("x-forwarded-host"), ["shop.example.com"]);
+}
+
+#[test]
 fn the_answer_is_the_same_from_the_cache_and_from_an_introspection() {
     let sidecar = Sidecar::start(App::hello());
     let request = get("/admin/x", "").replace(&token(), &admin_token());
