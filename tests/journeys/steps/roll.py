@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from harness import cluster
 from harness.load import Gaps, Load
 from harness.report import equal, eventually, expect
-from harness.world import SHOP, SYSTEM
+from harness.world import SHOP, SYSTEM, WIKI
 
 from .install import helm_upgrade
 from .protect import enforced
@@ -44,6 +44,10 @@ def a_new_version(world, report):
             helm_upgrade(world, tag)
             eventually(120, lambda: all(upgraded(pod, tag) for pod in cluster.pods(SHOP, "shop")), "new sidecars", every=0.5)
             eventually(30, lambda: enforced(SHOP, "shop"), "Enforced")
+        # Each policy's in its own time: while a sidecar restarts nobody listens in its pod, and whoever is asked about again would notice.
+        for name in ("wiki", "notes"):
+            eventually(120, lambda name=name: all(upgraded(pod, tag) for pod in cluster.pods(WIKI, name)), f"the {name}'s new sidecars", every=0.5)
+            eventually(30, lambda name=name: enforced(WIKI, name), f"Enforced of the {name}")
     with report.check("no app was restarted for it, and no pod replaced"):
         now = cluster.pods(SHOP, "shop")
         equal({pod["metadata"]["uid"] for pod in now}, before, "the pods")
