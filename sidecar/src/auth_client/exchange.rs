@@ -14,6 +14,7 @@ use super::inquiries::{self, Inquiry, Occasion, Told};
 use super::postbox::{self, Addressee};
 use super::{AuthClient, lock};
 use crate::authority::{Exchanged, Unavailable};
+use crate::config::Policy;
 use crate::log;
 use crate::metrics::Answer;
 use crate::token_cache::{Fingerprint, Fresh, NotAdmitted, Overtaken};
@@ -218,11 +219,10 @@ impl AuthClient {
         last: bool,
     ) -> Result<Exchanged, Unusable> {
         let Occasion { question, asked, policy } = &*occasion;
-        let Some(mut fresh) = Self::fresh((token.kind(), token.id()), answered, *asked)? else {
+        let Some(mut fresh) = Self::fresh((token.kind(), token.id()), answered, *asked, policy)? else {
             self.cache.refuse(fingerprint, Instant::now());
             return Ok(Exchanged::Inactive);
         };
-        fresh.bridge = policy.longest_bridge();
         fresh.foreign = match token {
             Presented::Ours(_) => None,
             Presented::Foreign(token) => Some(token.clone()),
@@ -243,6 +243,7 @@ impl AuthClient {
         (kind, id): (Kind, TokenId),
         answered: Answered<Introspection>,
         asked: Instant,
+        policy: &Policy,
     ) -> Result<Option<Fresh>, UnusableAnswer> {
         let Answered { value, server_time, size, stream } = answered;
         let active: ActiveToken = match value {
@@ -271,7 +272,7 @@ impl AuthClient {
             jwt_left,
             believed,
             foreign: None,
-            bridge: Duration::ZERO,
+            bridge: policy.longest_bridge(),
             size,
             stream,
         }))

@@ -56,7 +56,7 @@ impl AuthClient {
             self.cache.update(token.id());
             commit_error(&error)
         })?;
-        let fresh = Self::fresh((token.kind().into(), token.id()), answered, asked).map_err(|error| {
+        let fresh = Self::fresh((token.kind().into(), token.id()), answered, asked, &policy).map_err(|error| {
             log::error("session committed, but the answer is unusable", &[("error", &error)]);
             CommitError::Unavailable
         })?;

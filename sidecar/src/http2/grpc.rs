@@ -74,13 +74,12 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     Ok(response)
 }
 
-fn is_over(forwarding: &Forwarding) -> bool {
-    forwarding.identity.as_ref().is_some_and(|identity| identity.life.is_over())
-}
-
 /// Its session's end, or silence.
 fn out_of_time(forwarding: &Forwarding) -> Failure {
-    if is_over(forwarding) { Refusal::Inactive.into() } else { UpstreamError::TimedOut.into() }
+    match forwarding.lateness(Cut::TimedOut) {
+        Cut::SessionEnded => Refusal::Inactive.into(),
+        _ => UpstreamError::TimedOut.into(),
+    }
 }
 
 /// Those of the client, and ours: of a policy's claims alone there are up to sixteen.
