@@ -218,6 +218,7 @@ pub enum Cut {
     AppMalformed,
     TimedOut,
     SessionEnded,
+    Unheard,
     ClientGone,
     ClientStalled,
     RequestBroken,
@@ -230,6 +231,7 @@ impl std::fmt::Display for Cut {
             Self::AppMalformed => "the app's answer is malformed",
             Self::TimedOut => "nothing came for too long",
             Self::SessionEnded => "the session has ended",
+            Self::Unheard => "nobody can tell any more whether the session has ended",
             Self::ClientGone => "the client went away",
             Self::ClientStalled => "the client took nothing for too long",
             Self::RequestBroken => "the rest of the request is malformed, too large or did not come",
@@ -321,7 +323,7 @@ label!(Outcome, "outcome",
     UpstreamFailed => "upstream_failed");
 label!(Cut, "reason",
     AppClosed => "app_closed", AppMalformed => "app_malformed", TimedOut => "timed_out", SessionEnded => "session_ended",
-    ClientGone => "client_gone", ClientStalled => "client_stalled", RequestBroken => "request_broken");
+    Unheard => "unheard", ClientGone => "client_gone", ClientStalled => "client_stalled", RequestBroken => "request_broken");
 label!(Http2Error, "reason",
     Protocol => "protocol_error", FlowControl => "flow_control_error", StreamClosed => "stream_closed",
     FrameSize => "frame_size_error", RefusedStream => "refused_stream", Compression => "compression_error",

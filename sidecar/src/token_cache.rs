@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::config::JwtHeader;
 use crate::identity::{Identity, InvalidJwt};
 use crate::lease::LEASE;
+use crate::open_streams::End;
 use coverage::{Declaration, Stream, Tag, Uncovered};
 use index::Index;
 pub use recent::Overtaken;
@@ -289,16 +290,18 @@ impl TokenCache {
         index.recent.all();
         self.remove_all(&mut index);
         for life in index.forget_all() {
-            life.end();
+            life.lose();
         }
     }
 
     /// Ends what outlived its token, drops what nobody uses. To be called about once a second.
     pub fn sweep(&self, now: Instant) {
         let mut index = lock(&self.index);
-        for fingerprint in index.expired(now) {
-            if let Some(life) = index.forget(&fingerprint) {
-                life.end();
+        for (fingerprint, end) in index.expired(now) {
+            match (index.forget(&fingerprint), end) {
+                (Some(life), End::Over) => life.end(),
+                (Some(life), End::Unheard) => life.lose(),
+                (None, _) => {}
             }
             self.remove(&mut index, &fingerprint);
         }
@@ -321,7 +324,7 @@ impl TokenCache {
         let mut index = lock(&self.index);
         self.remove_all(&mut index);
         for life in index.forget_all() {
-            life.end();
+            life.lose();
         }
     }
 

@@ -3,7 +3,6 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,9 +24,7 @@ pub async fn tunnel(
 ) {
     let Connection { stream, worker, deadline, peer, .. } = connection;
     deadline.allow(&worker.deadlines, forwarding.policy.limits.stream_idle_timeout);
-    if let Some(identity) = &forwarding.identity {
-        deadline.bind(&worker.deadlines, (Arc::clone(identity), forwarding.outage()), true);
-    }
+    forwarding.bind(worker, deadline, true);
     let limits = Limits { worker, deadline };
     let (mut from_client, mut to_client) = stream.split();
     let (mut from_app, mut to_app) = upstream.stream.split();
@@ -35,7 +32,7 @@ pub async fn tunnel(
     let down = (reply, &mut from_app, &mut to_client);
     shuttle(up, down, limits).await;
     if deadline.has_passed() {
-        forwarding.cut(worker, peer, forwarding.lateness(Cut::TimedOut));
+        forwarding.cut(worker, peer, forwarding.lateness(worker, Cut::TimedOut));
     }
     deadline.unbind();
 }

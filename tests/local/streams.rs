@@ -1,12 +1,19 @@
 //! Long answers: they come as they are made, and end with the session.
 
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use cloakroom_protocol::token::OpaqueToken;
 use cloakroom_tests::browser::Browser;
-use cloakroom_tests::local::Local;
+use cloakroom_tests::local::{Local, Options};
+use cloakroom_tests::raw;
 use futures::{SinkExt, StreamExt};
 use reqwest::Method;
+use serde_json::json;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -96,5 +103,72 @@ async fn a_web_socket_of_nobody_or_of_another_site_is_refused() -> Result<()> {
         let Err(Error::Http(answer)) = refused else { anyhow::bail!("opened for {origin}") };
         assert_eq!(answer.status(), 403, "{origin}");
     }
+    Ok(())
+}
+
+/// Where the auth service is, and what the app asks of it before it answers.
+type Question = Arc<OnceLock<(String, String)>>;
+
+/// An app that signs out whoever asks for `/bye` by the auth service's own API, and answers nothing else.
+fn app_that_waits(question: &Question) -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let (address, question) = (listener.local_addr()?, Arc::clone(question));
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let question = Arc::clone(&question);
+            thread::spawn(move || wait_or_sign_out(stream, &question));
+        }
+    });
+    Ok(address)
+}
+
+fn wait_or_sign_out(mut stream: TcpStream, question: &Question) -> Option<()> {
+    let lines = BufReader::new(stream.try_clone().ok()?).lines().map_while(Result::ok);
+    let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    if !head.first()?.starts_with("GET /bye ") {
+        return io::copy(&mut stream, &mut io::sink()).map(drop).ok();
+    }
+    let (address, request) = question.get()?;
+    let mut service = TcpStream::connect(address).ok()?;
+    service.write_all(request.as_bytes()).ok()?;
+    let mut receipt = String::new();
+    service.read_to_string(&mut receipt).ok()?;
+    let status = if receipt.contains("\"acknowledged\":1") { "200 OK" } else { "500 No" };
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbye").ok()
+}
+
+#[tokio::test]
+async fn what_waits_ends_with_the_token_and_who_ended_it_is_answered() -> Result<()> {
+    let question = Question::default();
+    let arguments = vec!["--upstream".to_owned(), app_that_waits(&question)?.to_string()];
+    let local = Local::start_with(Options { arguments, ..Options::default() }).await?;
+    let token = local.access_token(None).await?;
+    let service = local.ready.internal_url.trim_start_matches("http://").to_owned();
+    let body = json!({"id": token.parse::<OpaqueToken>()?.id()}).to_string();
+    let request = format!(
+        "POST /internal/v1/revoke?wait=5000 HTTP/1.1\r\nHost: {service}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        local.ready.admin_token,
+        body.len()
+    );
+    question.set((service, request)).ok().context("set twice")?;
+
+    let waiting =
+        [("GET /poll", "", ""), ("POST /upload", "Content-Length: 1000\r\n", "x")].map(|(line, field, body)| {
+            let head = format!("{line} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n{field}\r\n{body}");
+            let url = local.ready.app_url.clone();
+            tokio::spawn(async move { raw::exchange(&url, &head).await })
+        });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let started = Instant::now();
+    let bye = async || local.http.get(local.app("/bye")).bearer_auth(&token).send().await;
+    let answer = bye().await?;
+    assert_eq!((answer.status().as_u16(), &*answer.text().await?), (200, "bye"));
+    for answer in waiting {
+        let answer = answer.await??;
+        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("error=\"invalid_token\""), "{answer}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert_eq!(bye().await?.status(), 401);
     Ok(())
 }

@@ -119,6 +119,7 @@ impl<'e> Exchange<'e> {
             Framing::Chunked => None,
         };
         let mut reply = Buffer::default();
+        forwarding.bind(&self.connection.worker, &self.connection.deadline, false);
         let result = match at_hand {
             Some(length) => self.forward_whole(forwarding, length, &mut reply).await,
             // Boxed like what follows an upgrade: rare, and large.
@@ -226,7 +227,9 @@ impl<'e> Exchange<'e> {
         };
         match outcome {
             // An answer that has begun cannot be replaced by one of ours.
-            Err(PumpError::Client(_)) if !relay.is_silent() => Err(RelayError::CutShort(Cut::RequestBroken)),
+            Err(PumpError::Client(_)) if !relay.is_silent() => {
+                Err(RelayError::CutShort(forwarding.lateness(worker, Cut::RequestBroken)))
+            }
             Err(PumpError::Client(unreadable)) => Err(RelayError::Unanswered(unreadable.into())),
             Err(PumpError::ClientGone) => Err(RelayError::CutShort(Cut::ClientGone)),
             Err(PumpError::AppClosed) => Err(RelayError::CutShort(Cut::AppClosed)),

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::io::AsyncRead;
@@ -167,7 +166,7 @@ impl Relay<'_> {
                     return Ok(Ended::Switched);
                 }
                 Some(Digested::Wishes(wishes)) => {
-                    granted = self.forwarding.grant(self.limits.worker, wishes).await?;
+                    granted = self.forwarding.grant(self.limits, wishes).await?;
                 }
                 Some(Digested::Final(plan, event_stream)) => break (plan, event_stream),
             }
@@ -175,12 +174,9 @@ impl Relay<'_> {
         let Limits { worker, deadline } = self.limits;
         if event_stream {
             deadline.allow(&worker.deadlines, self.forwarding.policy.limits.stream_idle_timeout);
-        }
-        if let Some(identity) = &self.forwarding.identity
-            && granted != Granted::SignedOut
-        {
-            let session = (Arc::clone(identity), self.forwarding.outage());
-            deadline.bind(&worker.deadlines, session, event_stream);
+            if granted != Granted::SignedOut {
+                self.forwarding.bind(worker, deadline, true);
+            }
         }
         match plan.framing {
             ReplyFraming::None => self.write(to, out, 0).await?,
@@ -482,12 +478,16 @@ impl Relay<'_> {
     /// By the app.
     fn broken_off(&self, error: &io::Error) -> RelayError {
         let timed_out = error.kind() == ErrorKind::TimedOut;
-        RelayError::CutShort(if timed_out { self.forwarding.lateness(Cut::TimedOut) } else { Cut::AppClosed })
+        RelayError::CutShort(if timed_out { self.lateness(Cut::TimedOut) } else { Cut::AppClosed })
+    }
+
+    fn lateness(&self, otherwise: Cut) -> Cut {
+        self.forwarding.lateness(self.limits.worker, otherwise)
     }
 
     /// By the client.
     fn untaken(&self, error: &io::Error) -> RelayError {
         let timed_out = error.kind() == ErrorKind::TimedOut;
-        RelayError::CutShort(if timed_out { self.forwarding.lateness(Cut::ClientStalled) } else { Cut::ClientGone })
+        RelayError::CutShort(if timed_out { self.lateness(Cut::ClientStalled) } else { Cut::ClientGone })
     }
 }

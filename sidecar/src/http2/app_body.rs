@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -94,14 +93,7 @@ impl Timed {
 
     /// Ends with the session too, if there is one.
     pub fn bind(&self, forwarding: &Forwarding, at_once: bool) {
-        if let Some(identity) = &forwarding.identity {
-            let session = (Arc::clone(identity), forwarding.outage());
-            self.deadline.bind(&self.session.worker.deadlines, session, at_once);
-        }
-    }
-
-    pub fn unbind(&self) {
-        self.deadline.unbind();
+        forwarding.bind(&self.session.worker, &self.deadline, at_once);
     }
 
     pub fn deadline(&self) -> &Deadline {
@@ -204,7 +196,7 @@ impl AppBody {
             // A reset is not the end of a body, not even of one that ends with the connection.
             Poll::Ready(Err(_)) => Poll::Ready(Read::Failed(Cut::AppClosed)),
             Poll::Pending if self.timed.has_passed(cx) => {
-                Poll::Ready(Read::Failed(self.forwarding.lateness(Cut::TimedOut)))
+                Poll::Ready(Read::Failed(self.forwarding.lateness(&self.session.worker, Cut::TimedOut)))
             }
             Poll::Pending => Poll::Pending,
         }

@@ -17,11 +17,11 @@ use hyper::body::{Body, Frame, Incoming};
 use super::app_body::{Timed, append, header_map, tell_decision};
 use super::body::{CutShort, ReplyBody};
 use super::{Response, Session};
+use crate::http1::io::Limits;
 use crate::http1::request_body::may_trail;
 use crate::http1::request_head;
 use crate::http1::unreadable::Unreadable;
 use crate::metrics::Cut;
-use crate::request::decide::Refusal;
 use crate::request::gate::{Forwarding, Granted};
 use crate::request::hand_back;
 use crate::request::head::{Field, Known, MAX_FIELDS};
@@ -32,7 +32,7 @@ use messages::MessageLengths;
 pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: Incoming) -> Result<Response, Failure> {
     let timed = Timed::of_stream(session, forwarding.policy.limits.stream_idle_timeout);
     // A call may be long in coming to its answer's head, and all the while its messages go to the app.
-    timed.bind(forwarding, true);
+    timed.bind(forwarding, false);
     let too_long = Rc::<Cell<bool>>::default();
     let body = CallRequest {
         body,
@@ -46,7 +46,7 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     let mut channel = place.channel();
     let mut answering = pin!(channel.send_request(request));
     let reply = poll_fn(|cx| match answering.as_mut().poll(cx) {
-        Poll::Pending if timed.has_passed(cx) => Poll::Ready(Err(out_of_time(forwarding))),
+        Poll::Pending if timed.has_passed(cx) => Poll::Ready(Err(Failure::from(UpstreamError::TimedOut))),
         // It was given up because of the client, and not by the app.
         Poll::Ready(Err(_)) if too_long.get() => Poll::Ready(Err(Unreadable::BodyTooLarge.into())),
         Poll::Ready(Err(_)) => Poll::Ready(Err(UpstreamError::Closed.into())),
@@ -56,12 +56,12 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     .await?;
     let (parts, body) = reply.into_parts();
     let given: Vec<Field<'_>> = fields_of(&parts.headers);
+    let mut granted = Granted::Nothing;
     if let Some(wishes) = hand_back::wishes(&given)? {
-        // What the app asks for must not cut the very answer that says so.
-        timed.unbind();
-        if forwarding.grant(&session.worker, wishes).await? != Granted::SignedOut {
-            timed.bind(forwarding, true);
-        }
+        granted = forwarding.grant(Limits { worker: &session.worker, deadline: timed.deadline() }, wishes).await?;
+    }
+    if granted != Granted::SignedOut {
+        timed.bind(forwarding, true);
     }
     let mut headers = header_map(&given, forwarding, session);
     tell_decision(&mut headers, forwarding);
@@ -72,14 +72,6 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     *response.status_mut() = parts.status;
     *response.headers_mut() = headers;
     Ok(response)
-}
-
-/// Its session's end, or silence.
-fn out_of_time(forwarding: &Forwarding) -> Failure {
-    match forwarding.lateness(Cut::TimedOut) {
-        Cut::SessionEnded => Refusal::Inactive.into(),
-        _ => UpstreamError::TimedOut.into(),
-    }
 }
 
 /// Those of the client, and ours: of a policy's claims alone there are up to sixteen.
@@ -182,8 +174,9 @@ impl CallBody {
         }
         let frame = match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending if self.timed.has_passed(cx) => {
-                self.cut(self.forwarding.lateness(Cut::TimedOut));
-                return Poll::Ready(Some(Ok(Frame::trailers(self.last_words()))));
+                let cut = self.forwarding.lateness(&self.session.worker, Cut::TimedOut);
+                self.cut(cut);
+                return Poll::Ready(Some(Ok(Frame::trailers(last_words(cut)))));
             }
             Poll::Pending => return Poll::Pending,
             Poll::Ready(None) => {
@@ -215,13 +208,14 @@ impl CallBody {
         self.over = true;
         self.forwarding.cut(&self.session.worker, &self.session.peer, cut);
     }
+}
 
-    /// What a call ends with that may not go on: `UNAUTHENTICATED` if the session is over, else `DEADLINE_EXCEEDED`.
-    fn last_words(&self) -> HeaderMap {
-        match self.forwarding.lateness(Cut::TimedOut) {
-            Cut::SessionEnded => trailers("16", "The session has ended"),
-            _ => trailers("4", "Nothing came for too long"),
-        }
+/// What a call ends with that may not go on: `UNAUTHENTICATED`, `UNAVAILABLE` or `DEADLINE_EXCEEDED`.
+fn last_words(cut: Cut) -> HeaderMap {
+    match cut {
+        Cut::SessionEnded => trailers("16", "The session has ended"),
+        Cut::Unheard => trailers("14", "Your sign-in cannot be checked at the moment"),
+        _ => trailers("4", "Nothing came for too long"),
     }
 }
 

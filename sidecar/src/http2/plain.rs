@@ -29,6 +29,7 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     let worker = &session.worker;
     let timed = Timed::of_stream(session, forwarding.policy.limits.idle_timeout);
     timed.watch().await;
+    timed.bind(forwarding, false);
     let bodyless = matches!(forwarding.reading.framing, Framing::None | Framing::Length(0));
     let retriable = bodyless && forwarding.idempotent;
     let mut read = Buffer::default();
@@ -83,8 +84,10 @@ async fn with_body(
             }
             reading.as_mut().poll(cx)
         })
-        .await?
+        .await
     };
+    // Nobody sends the rest to an app whose answer nobody waits for.
+    let answer = answer.inspect_err(|_| sending.abort())?;
     Ok(answer.respond(AppEnd::Half(from_app, receiver), read, timed, session, forwarding))
 }
 
@@ -209,7 +212,7 @@ pub async fn read_head<R: AsyncRead + Unpin>(
             // hyper's server has no way to send 1xx.
             Some(Digested::Interim) => interim += 1,
             Some(Digested::Wishes(wishes)) => {
-                granted = forwarding.grant(&session.worker, wishes).await?;
+                granted = forwarding.grant(limits, wishes).await?;
             }
             None => {
                 if read.is_full() {
@@ -281,11 +284,11 @@ impl Answer {
     ) -> Response {
         if self.event_stream {
             timed.allow(forwarding.policy.limits.stream_idle_timeout);
+            if !self.signed_out {
+                timed.bind(forwarding, true);
+            }
         }
         forwarding.answered(&session.worker, &session.peer, self.status.as_u16());
-        if !self.signed_out {
-            timed.bind(forwarding, self.event_stream);
-        }
         let body =
             AppBody::new(app, self.app_stays, read, self.framing, timed, Rc::clone(forwarding), Rc::clone(session));
         let mut response = http::Response::new(ReplyBody::app(body));

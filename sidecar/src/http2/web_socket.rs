@@ -46,6 +46,7 @@ pub async fn open(
 ) -> Result<Response, Failure> {
     let timed = Timed::of_stream(session, forwarding.policy.limits.idle_timeout);
     timed.watch().await;
+    timed.bind(forwarding, false);
     let mut app = upstream::connect(session.app_port, timed.deadline()).await?.stream;
     let limits = Limits { worker: &session.worker, deadline: timed.deadline() };
     write_all(&mut app, &forwarding.head, limits).await.map_err(UpstreamError::from)?;
@@ -91,7 +92,7 @@ async fn tunnel(
         let down = (&mut reply, &mut from_app, &mut to_client);
         shuttle(up, down, limits).await;
         if timed.deadline().has_passed() {
-            forwarding.cut(&session.worker, &session.peer, forwarding.lateness(Cut::TimedOut));
+            forwarding.cut(&session.worker, &session.peer, forwarding.lateness(&session.worker, Cut::TimedOut));
         }
     }
     session.worker.runtime.metrics.upgraded.dec();

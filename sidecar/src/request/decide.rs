@@ -41,6 +41,8 @@ pub enum Refusal {
     Credential(#[from] CredentialError),
     #[error("the token is not valid here, or no longer")]
     Inactive,
+    #[error("the session ended before there was an answer")]
+    Ended,
     #[error("a rule denies this to everybody")]
     Denied,
     #[error("another site's page caused this request")]

@@ -2,21 +2,28 @@
 //! request, in the log, to the client and to the app, is said under one decision id.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cloakroom_protocol::sidecar_config::Outage;
+use cloakroom_protocol::sidecar_config::{Mode, Outage};
 use http::{HeaderName, HeaderValue};
 
 use super::cors::Reader;
+use super::decide::Refusal;
 use super::forward::{self, Peer};
 use super::gate::{Forwarding, Gate, Reading, Refused};
 use super::head::RequestHead;
 use super::rescue::{self, Failure, Manner};
 use crate::access_log::{self, Entry, Event};
+use crate::authority::Unavailable;
+use crate::http1::unreadable::Unreadable;
 use crate::identity::Identity;
 use crate::local_response::LocalResponse;
 use crate::metrics::{Cut, Outcome, Route};
+use crate::open_streams::End;
+use crate::upstream::UpstreamError;
 use crate::worker::Worker;
+use crate::worker::deadlines::{Deadline, TICK_MILLIS, unheard_grace};
 
 pub const DECISION_HEADER: HeaderName = HeaderName::from_static("cloakroom-decision");
 
@@ -96,7 +103,14 @@ impl Gate<'_> {
     /// The answer for a request that failed after it was admitted.
     pub fn fail(self, forwarding: &Forwarding, failure: &Failure) -> LocalResponse {
         let about = forwarding.about(self.worker, self.peer);
-        let response = rescue::respond(failure, forwarding.manner, "", about.decision_id);
+        let lapsed = forwarding.lapse(self.worker).filter(|_| is_late(failure)).map(|end| match end {
+            End::Over => Failure::Refused(Refusal::Ended),
+            End::Unheard => Failure::Unavailable(Unavailable),
+        });
+        let failure = lapsed.as_ref().unwrap_or(failure);
+        let seen = forward::origin_in(&forwarding.head);
+        let origin = self.policy.public_origin(&seen);
+        let response = rescue::respond(failure, forwarding.manner, origin, about.decision_id);
         let response = readable(response, Reader::of(forwarding.origin(), self.policy).as_ref());
         forwarding.status.set(response.status.as_u16());
         if let Some(shadowed) = &forwarding.shadowed {
@@ -157,10 +171,33 @@ impl Forwarding {
         self.policy.outage_of(self.route)
     }
 
+    /// From now on its session's end counts as out of time, at once for what streams.
+    pub fn bind(&self, worker: &Worker, deadline: &Deadline, at_once: bool) {
+        // In Shadow mode nobody is refused for not being signed in, nor for being so no longer.
+        let counts = at_once || self.policy.mode == Mode::Enforce;
+        if let Some(identity) = self.identity.as_ref().filter(|_| counts) {
+            deadline.bind(&worker.deadlines, (Arc::clone(identity), self.outage()), at_once);
+        }
+    }
+
     /// Why something is out of time: with its session, or for want of what was waited for.
-    pub fn lateness(&self, otherwise: Cut) -> Cut {
-        let ended = self.identity.as_ref().is_some_and(|identity| identity.life.is_over());
-        if ended { Cut::SessionEnded } else { otherwise }
+    pub fn lateness(&self, worker: &Worker, otherwise: Cut) -> Cut {
+        match self.lapse(worker) {
+            Some(End::Over) => Cut::SessionEnded,
+            Some(End::Unheard) => Cut::Unheard,
+            None => otherwise,
+        }
+    }
+
+    /// How its session has ended, for all that is heard.
+    fn lapse(&self, worker: &Worker) -> Option<End> {
+        let identity = self.identity.as_ref()?;
+        identity.life.ending().or_else(|| {
+            // The worker's clock is behind by a tick at most.
+            let under_way = self.reading.began.elapsed() + Duration::from_millis(TICK_MILLIS);
+            let alone = worker.runtime.authority.unheard().min(under_way);
+            (alone >= unheard_grace(self.outage())).then_some(End::Unheard)
+        })
     }
 
     pub fn report_leak(&self, worker: &Worker, peer: &Peer) {
@@ -186,6 +223,11 @@ impl Forwarding {
             began: Some(self.reading.began),
         }
     }
+}
+
+/// Whatever was waited for did not come in time.
+fn is_late(failure: &Failure) -> bool {
+    matches!(failure, Failure::Upstream(UpstreamError::TimedOut) | Failure::Unreadable(Unreadable::TimedOut))
 }
 
 fn readable(mut response: LocalResponse, reader: Option<&Reader>) -> LocalResponse {

@@ -274,9 +274,19 @@ pub fn client(cleansed: &Cleansed<'_>, peer: &Peer, policy: &Policy) -> IpAddr {
 
 /// The same, from a head that [`write_head`] wrote: who asks rarely need not have it worked out for every request.
 pub fn client_in(head: &[u8], peer: &Peer, policy: &Policy) -> IpAddr {
-    const NAME: &[u8] = b"\r\nX-Forwarded-For: ";
-    let value = memchr::memmem::find(head, NAME).and_then(|at| head[at + NAME.len()..].split(|b| *b == b'\r').next());
-    nearest(value.unwrap_or_default().rsplit(|b| *b == b','), peer, policy)
+    nearest(written(head, b"\r\nX-Forwarded-For: ").rsplit(|b| *b == b','), peer, policy)
+}
+
+/// [`Outside::origin`], from such a head.
+pub fn origin_in(head: &[u8]) -> String {
+    let text = |name| std::str::from_utf8(written(head, name)).unwrap_or_default();
+    Outside { scheme: text(b"\r\nX-Forwarded-Proto: "), host: text(b"\r\nX-Forwarded-Host: ") }.origin()
+}
+
+/// What [`write_head`] said under a name that it lets nobody else use.
+fn written<'h>(head: &'h [u8], name: &[u8]) -> &'h [u8] {
+    let value = memchr::memmem::find(head, name).and_then(|at| head[at + name.len()..].split(|b| *b == b'\r').next());
+    value.unwrap_or_default()
 }
 
 /// Each hop is what the one before it says, and only trusted proxies are believed.

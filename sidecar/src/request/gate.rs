@@ -19,6 +19,7 @@ use super::{Answer, Bench, Denied, Judgement, Passed, judge, to_owned_head};
 use crate::access_log;
 use crate::authority::StepUp;
 use crate::config::Policy;
+use crate::http1::io::Limits;
 use crate::http1::unreadable::Unreadable;
 use crate::identity::Identity;
 use crate::metrics::Outcome;
@@ -249,8 +250,20 @@ impl Forwarding {
         LeakGuard::new(&self.identity.as_ref()?.jwt, self.token.as_ref()?)
     }
 
-    /// Does what the app asks for; only then may its answer go on.
-    pub async fn grant(&self, worker: &Worker, wishes: Wishes) -> Result<Granted, HandBackError> {
+    /// Does what the app asks for; only then may its answer go on. What that is must not cut the very answer that says so, nor is the
+    /// time that it takes the app's.
+    pub async fn grant(&self, limits: Limits<'_>, wishes: Wishes) -> Result<Granted, HandBackError> {
+        let Limits { worker, deadline } = limits;
+        deadline.unbind();
+        let granted = self.fulfil(worker, wishes).await?;
+        deadline.renew(&worker.deadlines);
+        if granted != Granted::SignedOut {
+            self.bind(worker, deadline, false);
+        }
+        Ok(granted)
+    }
+
+    async fn fulfil(&self, worker: &Worker, wishes: Wishes) -> Result<Granted, HandBackError> {
         let authority = &worker.runtime.authority;
         if let Some(patch) = wishes.session {
             let (Some(identity), Some(token)) = (&self.identity, &self.token) else {

@@ -224,6 +224,7 @@ fn refused(refusal: &Refusal) -> Face {
         Refusal::Credential(CredentialError::Malformed(_)) | Refusal::Inactive => {
             unauthorized("The token is not valid", Challenge::InvalidToken)
         }
+        Refusal::Ended => unauthorized("The session has ended", Challenge::InvalidToken),
         Refusal::Denied | Refusal::Role => forbidden("Not allowed", Challenge::None),
         Refusal::CrossSite => forbidden("Requests from other sites are not allowed", Challenge::None),
         Refusal::Scope { required } => forbidden("The token lacks a scope", Challenge::Scope(required.clone())),

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::coverage::{Coverage, Declaration};
 use super::recent::Recent;
 use super::{Bounds, Fingerprint, Fresh};
-use crate::open_streams::Life;
+use crate::open_streams::{End, Life};
 
 /// Uses of evicted entries that wait for the next report.
 const UNREPORTED: usize = 4096;
@@ -143,9 +143,13 @@ impl Index {
         self.coverage.declare(held, &mut self.recent, now)
     }
 
-    pub fn expired(&self, now: Instant) -> Vec<Fingerprint> {
-        let over = |record: &Record| record.until <= now || record.hearsay.as_ref().is_some_and(|h| h.lapses <= now);
-        self.records.iter().filter(|(_, record)| over(record)).map(|(found, _)| *found).collect()
+    /// Tokens that have ended by themselves, and those of other issuers who have not answered for them for too long.
+    pub fn expired(&self, now: Instant) -> Vec<(Fingerprint, End)> {
+        let end = |record: &Record| {
+            let lapsed = record.hearsay.as_ref().is_some_and(|hearsay| hearsay.lapses <= now);
+            if record.until <= now { Some(End::Over) } else { lapsed.then_some(End::Unheard) }
+        };
+        self.records.iter().filter_map(|(found, record)| Some((*found, end(record)?))).collect()
     }
 
     /// Cached answers that hold no longer, though their tokens may still be good.

@@ -184,7 +184,7 @@ fn what_is_open_ends_when_its_token_expires() {
     assert!(!open.life.is_over());
     f.now += SECOND;
     f.cache.sweep(f.now);
-    assert!(open.life.is_over());
+    assert_eq!(open.life.ending(), Some(End::Over));
 }
 
 #[test]
@@ -236,7 +236,8 @@ fn after_a_reset_nothing_older_counts() {
     let open = f.admit(&token, "u");
     let began = f.cache.question();
     f.cache.reset();
-    assert!(!f.has(&token) && open.life.is_over());
+    assert!(!f.has(&token));
+    assert_eq!(open.life.ending(), Some(End::Unheard), "nobody is signed out by this");
     assert_eq!(overtaken(&f.try_admit(&waiting, &began, f.fresh(&waiting, "u"))), Some(Overtaken::Revoked));
     assert!(!f.admit(&token, "u").life.is_over(), "asked again, it may live again");
     assert_eq!(f.cache.size().0, 1);
@@ -428,7 +429,7 @@ fn what_is_open_ends_when_nobody_can_be_asked_for_a_minute() {
     assert!(!open.life.is_over());
     f.now += SECOND;
     f.cache.sweep(f.now);
-    assert!(open.life.is_over());
+    assert_eq!(open.life.ending(), Some(End::Unheard));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use cloakroom_protocol::sidecar_config::Outage;
 
@@ -32,14 +33,22 @@ struct Entry {
     waker: RefCell<Option<Waker>>,
     /// Whose end also ends what is going on.
     identity: RefCell<Option<Arc<Identity>>>,
-    /// From when on that end counts.
-    bound_from: Cell<u64>,
+    bound: Cell<u64>,
+    /// When that end was noticed; 0: it was not.
+    ended: Cell<u64>,
+    /// For how long it goes on after that.
+    spared: Cell<u64>,
     /// For how long it goes on when nobody would tell of that end, counted from the end of the lease, or since it is bound if that was later.
     grace: Cell<u64>,
 }
 
-/// An answer that is short may finish though its session has ended: it may be the very one that says so.
-const GRACE_MILLIS: u64 = 1_000;
+/// What is short may come to its answer though its session has ended: it may be the very one that has ended it, or says so.
+const SPARED_MILLIS: u64 = 1_000;
+
+/// For how long what is bound to a session goes on when nobody would tell of that session's end.
+pub fn unheard_grace(outage: Outage) -> Duration {
+    STREAM_GRACE.max(outage.bridges())
+}
 
 impl Deadlines {
     pub fn register(&self) -> Deadline {
@@ -68,11 +77,7 @@ impl Deadlines {
         self.now.set(now);
         for entry in self.entries.borrow().iter().flatten() {
             let late = entry.at.get() != 0 && entry.at.get() <= now;
-            let over = entry.bound_from.get() <= now
-                && entry.identity.borrow().as_ref().is_some_and(|identity| {
-                    let alone = unheard.min(now.saturating_sub(entry.bound_from.get()));
-                    identity.life.is_over() || alone >= entry.grace.get()
-                });
+            let over = entry.is_over(now, unheard);
             if late || over {
                 entry.passed.set(true);
             }
@@ -90,6 +95,19 @@ impl Deadlines {
 }
 
 impl Entry {
+    /// Because of the session that it is bound to.
+    fn is_over(&self, now: u64, unheard: u64) -> bool {
+        let identity = self.identity.borrow();
+        let Some(identity) = &*identity else { return false };
+        if identity.life.is_over() {
+            if self.ended.get() == 0 {
+                self.ended.set(now.max(1));
+            }
+            return now.saturating_sub(self.ended.get()) >= self.spared.get();
+        }
+        unheard.min(now.saturating_sub(self.bound.get())) >= self.grace.get()
+    }
+
     fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
@@ -106,8 +124,13 @@ pub struct Deadline {
 impl Deadline {
     /// Gives so much time from now on, renewed by every [`Deadline::progress`].
     pub fn allow(&self, all: &Deadlines, seconds: u64) {
-        self.entry.passed.set(false);
         self.entry.allowance.set(seconds * 1000);
+        self.renew(all);
+    }
+
+    /// The same time again.
+    pub fn renew(&self, all: &Deadlines) {
+        self.entry.passed.set(false);
         self.progress(all);
     }
 
@@ -115,12 +138,14 @@ impl Deadline {
         self.entry.at.set((all.now.get() + self.entry.allowance.get()).max(1));
     }
 
-    /// The identity's end counts as out of time, from now on or for what lasts.
+    /// The identity's end counts as out of time, at once or for what still goes on a moment later.
     pub fn bind(&self, all: &Deadlines, (identity, outage): (Arc<Identity>, Outage), at_once: bool) {
-        let grace = STREAM_GRACE.max(outage.bridges());
-        self.entry.grace.set(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
-        self.entry.bound_from.set(all.now.get() + if at_once { 0 } else { GRACE_MILLIS });
-        *self.entry.identity.borrow_mut() = Some(identity);
+        let entry = &self.entry;
+        entry.grace.set(u64::try_from(unheard_grace(outage).as_millis()).unwrap_or(u64::MAX));
+        entry.bound.set(all.now.get());
+        entry.ended.set(0);
+        entry.spared.set(if at_once { 0 } else { SPARED_MILLIS });
+        *entry.identity.borrow_mut() = Some(identity);
     }
 
     pub fn unbind(&self) {
@@ -200,12 +225,31 @@ mod tests {
         identity.life.end();
         all.advance(2, 0);
         assert!(deadline.has_passed());
+    }
+
+    #[test]
+    fn what_is_short_has_a_second_from_the_end_of_its_session_on() {
+        let all = Deadlines::default();
+        let deadline = all.register();
+        let identity = Arc::new(identity());
         deadline.allow(&all, 60);
-        deadline.bind(&all, (identity, Outage::Deny), false);
-        all.advance(3, 0);
-        assert!(!deadline.has_passed());
-        all.advance(1100, 0);
+        deadline.bind(&all, (Arc::clone(&identity), Outage::Deny), false);
+        all.advance(30_000, 0);
+        identity.life.end();
+        all.advance(30_250, 0);
+        all.advance(31_249, 0);
+        assert!(!deadline.has_passed(), "however long it took before");
+        all.advance(31_250, 0);
         assert!(deadline.has_passed());
+        // As when it turns out to be a stream.
+        deadline.allow(&all, 60);
+        deadline.bind(&all, (identity, Outage::Deny), true);
+        all.advance(31_251, 0);
+        assert!(deadline.has_passed());
+        deadline.allow(&all, 60);
+        deadline.unbind();
+        all.advance(60_000, 0);
+        assert!(!deadline.has_passed());
     }
 
     #[test]

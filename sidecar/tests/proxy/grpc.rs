@@ -49,6 +49,23 @@ fn the_end_of_the_session_ends_a_call_that_the_app_has_not_answered() {
 }
 
 #[test]
+fn a_call_that_ends_its_own_session_is_still_answered() {
+    let sidecar = Sidecar::start(grpc_app());
+    run(async {
+        let mut sender = connect(&sidecar).await;
+        // A little longer than the worker's clock takes to see the end.
+        let frames = (0..25).map(|_| Frame::data(framed("x"))).collect();
+        let answer = sender.send_request(call("/grpc.Test/Echo").body(Frames::new(frames)).unwrap());
+        let (answer, ()) = tokio::join!(answer, async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            sidecar.authority.revoke(&token());
+        });
+        let (_, _, body, trailers) = whole(answer.unwrap()).await;
+        assert_eq!((body.len(), trailers["grpc-status"].as_bytes()), (150, &b"0"[..]));
+    });
+}
+
+#[test]
 fn more_calls_than_the_app_takes_on_a_connection_get_another() {
     let sidecar = Sidecar::start(grpc_app_that_takes(Some(3)));
     run(async {

@@ -40,7 +40,7 @@ pub(crate) struct Sidecar {
     phase: watch::Sender<Phase>,
     workers: Option<Workers>,
     /// Those that were waited for.
-    cuts: Mutex<[u64; 7]>,
+    cuts: Mutex<[u64; 8]>,
 }
 
 impl Sidecar {
@@ -188,6 +188,8 @@ pub(crate) struct FakeAuthority {
     pub(crate) commit: Mutex<Result<(), CommitError>>,
     pub(crate) committed: Mutex<Vec<Value>>,
     pub(crate) signed_out: Mutex<Vec<RevokeScope>>,
+    /// From the session's end to the receipt for it.
+    pub(crate) receipt_after: Mutex<Duration>,
     pub(crate) own: Mutex<Vec<String>>,
     /// What comes of a sign-in that is begun.
     pub(crate) sign_in: Mutex<StatusCode>,
@@ -224,6 +226,7 @@ impl FakeAuthority {
             commit: Mutex::new(Ok(())),
             committed: Mutex::default(),
             signed_out: Mutex::default(),
+            receipt_after: Mutex::default(),
             own: Mutex::default(),
             sign_in: Mutex::new(StatusCode::SEE_OTHER),
         }
@@ -232,6 +235,11 @@ impl FakeAuthority {
     /// As the event stream would.
     pub(crate) fn revoke(&self, token: &str) {
         self.identities[token].life.end();
+    }
+
+    /// As an outage would that goes on for too long.
+    pub(crate) fn lose(&self, token: &str) {
+        self.identities[token].life.lose();
     }
 }
 
@@ -279,6 +287,10 @@ impl Authority for FakeAuthority {
             }
             self.signed_out.lock().unwrap().push(scope);
             self.revoke(token.expose());
+            let receipt_after = *self.receipt_after.lock().unwrap();
+            if !receipt_after.is_zero() {
+                tokio::time::sleep(receipt_after).await;
+            }
             Ok(())
         })
     }

@@ -27,6 +27,8 @@ mod sessions;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod under_way;
+#[cfg(test)]
 mod upgrades;
 #[cfg(test)]
 mod upgrades_http2;
