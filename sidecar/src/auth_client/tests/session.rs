@@ -88,3 +88,34 @@ async fn use_of_cached_sessions_is_reported() {
     assert_eq!(report.used[0].id, f.token.id());
     assert!((8..=12).contains(&report.used[0].ago), "{report:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_is_renewed_as_early_as_an_outage_is_to_be_bridged() {
+    for (outage, renewed_after) in [(json!("Deny"), 30), (json!({"Lease": {"seconds": 40}}), 10)] {
+        let mut f = Fixture::leased().await;
+        f.configure(|config| config["outage"] = outage);
+        let Ok(Exchanged::Active(identity)) = f.exchange().await else { panic!("not active") };
+        let mut written = active(&f.token, "ann");
+        let now = clock::unix_now().as_secs();
+        (written.session_version, written.exp, written.jwt_exp) = (4, now + 3600, now + 60);
+        let written = serde_json::to_string(&written).unwrap();
+        f.fake.with(|told| {
+            told.script = Some(Box::new(move |path, _| {
+                (path == internal_api::SESSION).then(|| respond(StatusCode::OK, &written))
+            }));
+        });
+        let patch = json!({"cart": 1}).as_object().unwrap().clone();
+        f.client.commit_session(f.token.ours().unwrap(), &identity, patch).await.unwrap();
+        let asked = f.fake.introspections();
+        let version = |f: &Fixture| f.client.cached(&f.token).map(|identity| identity.session_version);
+        // The auth service counts whole seconds.
+        f.pass(renewed_after - 2, true).await;
+        assert_eq!(version(&f), Some(4));
+        f.settle().await;
+        assert_eq!(f.fake.introspections(), asked, "not yet: {renewed_after}");
+        f.pass(3, true).await;
+        assert_eq!(version(&f), Some(4));
+        f.until(|f| f.fake.introspections() == asked + 1).await;
+        f.until(|f| version(f) == Some(3)).await;
+    }
+}
