@@ -2,7 +2,8 @@
 //!
 //! First part: one replica and its store in this process; 500 clients that read the real event stream as sidecars do, each over a
 //! connection of its own, beside a few clients of real sidecars. All hold one token. It is revoked with a receipt, and the time is taken
-//! until the last of them refuses it. Second part: the event loop's own code with 50,000 sidecars that have declared what they hold, to
+//! until the last of them refuses it. Second part: whole sidecars, with streams, calls, long polls and uploads open through them, until the
+//! last of those has ended. Third part: the event loop's own code with 50,000 sidecars that have declared what they hold, to
 //! learn how many of them hear of a sign-out and what that costs; the rest of a replica's cost is calculated from the first part.
 //!
 //!     cargo run --release -p cloakroom-tests --bin revocation-bench [clients] [rounds]
@@ -16,6 +17,7 @@
 
 mod clients;
 mod fan_out;
+mod held;
 
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,7 @@ fn main() -> Result<()> {
     let rounds = arguments.next().transpose()?.unwrap_or(50);
     let runtime = tokio::runtime::Runtime::new()?;
     let told = runtime.block_on(latency(clients, rounds))?;
+    runtime.block_on(held::measure(rounds))?;
     fan_out::simulate(told);
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod chromium;
+pub mod held;
 pub mod html;
 pub mod local;
 pub mod python;

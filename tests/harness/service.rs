@@ -91,9 +91,9 @@ impl Deployment {
         Ok(self.ring.sign(JwtType::Plain, &claims)?)
     }
 
-    /// The client of a real sidecar, which reaches replicas at these addresses only.
-    pub fn sidecar(&self, pod: &str, addresses: &[SocketAddr]) -> Result<Sidecar> {
-        let config = json!({
+    /// For a sidecar that reaches replicas at these addresses only.
+    pub(crate) fn sidecar_config(addresses: &[SocketAddr]) -> Result<Value> {
+        Ok(json!({
             "format": 1, "revision": "r1", "policy": "shop/web",
             "auth_service": {
                 "internal_url": format!("http://{}", addresses.first().context("no address")?),
@@ -104,8 +104,13 @@ impl Deployment {
             "unauthenticated": "Deny", "writable": [],
             "jwt": {"header": "Authorization", "audience": "shop/web", "claim_headers": {}},
             "outage": "Deny", "rules": [],
-            "limits": {"request_headers": 32768, "request_body": 1024, "idle_timeout": 60},
-        });
+            "limits": {"request_headers": 32768, "request_body": 1_000_000_000, "idle_timeout": 60},
+        }))
+    }
+
+    /// The client of a real sidecar, which reaches replicas at these addresses only.
+    pub fn sidecar(&self, pod: &str, addresses: &[SocketAddr]) -> Result<Sidecar> {
+        let config = Self::sidecar_config(addresses)?;
         let policy = Arc::new(Policy::parse(config.to_string().as_bytes())?);
         let current = Arc::new(CurrentPolicy::from(Some(Arc::clone(&policy))));
         let client = AuthClient::start(Setup {

@@ -1,6 +1,8 @@
 //! The guarantee, against faults: no revoked token is honoured for longer than the lease, whatever happens between a sidecar and the
 //! auth service. Real replicas, a real sidecar's client, the real clock.
 
+mod held;
+
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
