@@ -6,6 +6,7 @@ pub mod body;
 pub mod frames;
 pub mod grpc;
 pub mod head;
+pub mod kept;
 pub mod plain;
 pub mod rewind;
 pub mod web_socket;
@@ -27,7 +28,7 @@ use hyper_util::rt::TokioIo;
 use crate::authority::Exchanged;
 use crate::clock::HttpDate;
 use crate::http1::Connection;
-use crate::http1::buffer::{Buffer, Lent};
+use crate::http1::buffer::Buffer;
 use crate::local_response::LocalResponse;
 use crate::metrics::Cut;
 use crate::request::ending::turn_away;
@@ -39,6 +40,7 @@ use crate::worker::Worker;
 use app_body::Timed;
 use body::ReplyBody;
 pub use grpc::channels::Channels;
+use kept::{Counted, Kept};
 use rewind::Rewind;
 
 /// Requests at a time on one connection; also what a connection can make the app bear.
@@ -50,29 +52,52 @@ const STREAM_WINDOW: u32 = 32 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 /// Per stream, not yet taken by the client.
 const SEND_BUFFER: usize = 32 << 10;
-/// The protocol's smallest: larger ones would only be held longer.
+/// The protocol's smallest: larger ones would only be held longer. So long is a piece of an answer at the most.
 const FRAME: u32 = 16 << 10;
 /// HPACK's table, per connection and direction.
 const HEADER_TABLE: u32 = 4 << 10;
-/// hyper's and our own state of a stream, measured generously.
-const STREAM: usize = 12 << 10;
+/// Of one connection, and not taken by its client when even refusing has used up the room for that.
+const REFUSALS: usize = 4;
 
 /// What the streams of one connection share.
 pub struct Session {
     pub worker: Rc<Worker>,
     pub peer: Peer,
     pub app_port: u16,
-    /// Streams that are open.
+    /// Streams that are open, or whose answers have not left.
     streams: Cell<usize>,
+    /// Of these, refused for want of room.
+    refused: Cell<usize>,
     /// Of these, tunnels, which have a time-out of their own.
     tunnels: Cell<usize>,
     /// When anything last moved on any stream, in milliseconds on the worker's clock.
     moved: Cell<u64>,
     /// The streams' deadlines.
     timed: RefCell<Vec<Weak<Timed>>>,
+    /// Answers of which hyper has all, until it has written what can be written.
+    leaving: RefCell<Vec<Rc<Kept>>>,
+    /// The client takes nothing at the moment.
+    blocked: Cell<bool>,
+    /// While there is no room, something was read in this turn.
+    has_read: Cell<bool>,
+    /// There is no room for more refusals that this client does not take.
+    doomed: Cell<bool>,
+    over: Cell<bool>,
 }
 
 impl Session {
+    /// Counts a request as soon as there is one: many may have come at once.
+    fn admit(self: &Rc<Self>, body: &Incoming) -> Counted {
+        let buffers = &self.worker.buffers;
+        if !buffers.is_short() {
+            return Counted::new(self, !body.is_end_stream());
+        }
+        if buffers.is_exhausted() && self.refused.get() >= REFUSALS {
+            self.doomed.set(true);
+        }
+        Counted::refused(self)
+    }
+
     fn progress(&self) {
         self.moved.set(self.worker.deadlines.now());
     }
@@ -120,13 +145,22 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
         tunnels: Cell::new(0),
         moved: Cell::new(connection.worker.deadlines.now()),
         timed: RefCell::default(),
+        refused: Cell::new(0),
+        leaving: RefCell::default(),
+        blocked: Cell::new(false),
+        has_read: Cell::new(false),
+        doomed: Cell::new(false),
+        over: Cell::new(false),
     });
     let idle_seconds = connection.idle_seconds();
     let Connection { stream, worker, deadline, .. } = connection;
     let service = {
         let session = Rc::clone(&session);
         // Boxed, so that a stream whose answer is not taken holds the answer, and not the room that making it took.
-        service_fn(move |request| Box::pin(answer(Rc::clone(&session), request)))
+        service_fn(move |request: http::Request<Incoming>| {
+            let counted = session.admit(request.body());
+            Box::pin(answer(Rc::clone(&session), counted, request))
+        })
     };
     let io = TokioIo::new(Rewind::new(read.filled().to_vec(), stream, Rc::clone(&session)));
     let mut builder = http2::Builder::new(LocalExecutor);
@@ -137,7 +171,7 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
         .max_header_list_size(head_limit)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
+        .max_send_buf_size(SEND_BUFFER - FRAME as usize)
         .max_frame_size(FRAME)
         .header_table_size(HEADER_TABLE)
         .enable_connect_protocol()
@@ -147,7 +181,8 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
     let mut leaving = false;
     poll_fn(|cx| {
         // Where others are refused for want of room, this one does not keep what it has without taking it.
-        if worker.buffers.is_short() && session.has_stalled() {
+        if session.doomed.get() || worker.buffers.is_short() && session.has_stalled() {
+            worker.shed();
             return Poll::Ready(());
         }
         let idle = session.streams.get() == 0 && session.quiet_for() >= idle_seconds * 1000;
@@ -165,9 +200,16 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
             let open = leaving || session.streams.get() > 0;
             deadline.allow(&worker.deadlines, if open { idle_seconds } else { left });
         }
-        serving.as_mut().poll(cx).map(|_| ())
+        session.has_read.set(false);
+        let polled = serving.as_mut().poll(cx).map(|_| ());
+        if !session.blocked.get() {
+            session.leaving.borrow_mut().clear();
+        }
+        polled
     })
     .await;
+    session.over.set(true);
+    session.leaving.take();
 }
 
 /// Spawns on this worker's thread.
@@ -177,27 +219,6 @@ pub struct LocalExecutor;
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, task: F) {
         tokio::task::spawn_local(task);
-    }
-}
-
-/// Counts a stream while it is there, and what hyper may hold for it.
-pub struct Counted {
-    session: Rc<Session>,
-    _lent: Lent,
-}
-
-impl Counted {
-    fn new(session: Rc<Session>, has_body: bool) -> Self {
-        session.streams.set(session.streams.get() + 1);
-        let window = if has_body { STREAM_WINDOW as usize } else { 0 };
-        let lent = session.worker.buffers.lend(STREAM + SEND_BUFFER + window);
-        Self { session, _lent: lent }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.session.streams.set(self.session.streams.get() - 1);
     }
 }
 
@@ -215,13 +236,15 @@ impl Drop for Awaited<'_> {
     }
 }
 
-async fn answer(session: Rc<Session>, request: http::Request<Incoming>) -> Result<Response, Infallible> {
-    let short = session.worker.buffers.is_short();
+async fn answer(
+    session: Rc<Session>,
+    counted: Counted,
+    request: http::Request<Incoming>,
+) -> Result<Response, Infallible> {
     let (mut parts, body) = request.into_parts();
-    let counted = Counted::new(Rc::clone(&session), !body.is_end_stream());
     session.progress();
     let switching = parts.extensions.remove::<OnUpgrade>();
-    let response = if short {
+    let response = if counted.is_refused() {
         local(turn_away(&session.worker, &session.peer, &Failure::NoRoom), &parts.method, session.worker.now())
     } else {
         route(&session, &parts, body, switching).await

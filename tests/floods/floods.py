@@ -78,17 +78,13 @@ class Held:
 
     def open(self, data=b""):
         stream = wire.Stream(self.port)
-        # What is not read must not be hidden in the kernel's buffers.
         stream.send(data)
         self.streams.append(stream)
         return stream
 
     def open_slow_reader(self, data):
         stream = wire.Stream.__new__(wire.Stream)
-        stream.socket, stream.read = socket.socket(), b""
-        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        stream.socket.settimeout(wire.PATIENCE)
-        stream.socket.connect(("127.0.0.1", self.port))
+        stream.socket, stream.read = slow_socket(self.port), b""
         stream.send(data)
         self.streams.append(stream)
         return stream
@@ -103,14 +99,29 @@ class Held:
         self.streams.append(stream)
         return stream
 
-    def http2(self):
-        stream = wire.Http2(self.port)
+    def http2(self, slow=False):
+        stream = SlowHttp2(self.port) if slow else wire.Http2(self.port)
         self.streams.append(stream)
         return stream
 
     def close(self):
         for stream in self.streams:
             stream.socket.close()
+
+
+def slow_socket(port):
+    """What is not read must not be hidden in the kernel's buffers."""
+    slow = socket.socket()
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.settimeout(wire.PATIENCE)
+    slow.connect(("127.0.0.1", port))
+    return slow
+
+
+class SlowHttp2(wire.Http2):
+    def __init__(self, port):
+        self.socket, self.read = slow_socket(port), b""
+        self.send(wire.PREFACE + wire.frame(wire.SETTINGS, 0, 0))
 
 
 class TlsStream(wire.Stream):
@@ -248,11 +259,37 @@ def streams_that_trickle(held):
 
 def streams_never_read(held):
     """40 HTTP/2 connections, 100 streams each with all the window there is, never read"""
-    settings = wire.frame(wire.SETTINGS, 0, 0, struct.pack(">HI", 4, 0x7FFFFFFF))
-    window = wire.frame(wire.WINDOW_UPDATE, 0, 0, struct.pack(">I", 0x7FFF0000))
     for _ in range(40):
         connection = held.http2()
-        connection.send(settings + window + b"".join(request(stream, "/big") for stream in range(1, 201, 2)))
+        connection.send(all_the_window() + b"".join(request(stream, "/big") for stream in range(1, 201, 2)))
+    time.sleep(1.5)
+
+
+def refusals_never_read(held):
+    """250 HTTP/2 connections full to the brim, then 99 requests on each that are refused"""
+    everything = all_the_window()
+    for stage in (request(1, "/big"), b"".join(request(stream, "/", method="HEAD" if stream % 4 == 1 else "GET") for stream in range(3, 201, 2))):
+        for index in range(250):
+            if len(held.streams) <= index:
+                held.http2(slow=True).send(everything)
+            send_what_goes(held.streams[index], stage)
+        time.sleep(1)
+
+
+def whole_answers_never_read(held):
+    """200 HTTP/2 connections, 100 answers of 30 KB each that are never read"""
+    everything = all_the_window() + b"".join(request(stream, "/medium") for stream in range(1, 201, 2))
+    for _ in range(200):
+        send_what_goes(held.http2(slow=True), everything)
+    time.sleep(1.5)
+
+
+def whole_answers_by_the_byte(held):
+    """200 HTTP/2 connections, 100 answers of 10 KB each with a window of one byte"""
+    settings = wire.frame(wire.SETTINGS, 0, 0, struct.pack(">HI", 4, 1))
+    for _ in range(200):
+        connection = held.http2()
+        send_what_goes(connection, settings + b"".join(request(stream, "/small") for stream in range(1, 201, 2)))
     time.sleep(1.5)
 
 
@@ -397,7 +434,8 @@ def tls_renewals(held):
 OVER_TLS = [tls_silent, tls_hellos, tls_large_hellos, tls_records, tls_slow_readers, tls_renewals]
 ATTACKS = [
     silent, too_many, slowloris, large_heads, slow_bodies, slow_readers, slow_readers_are_cut, pipelining, streams_without_window,
-    streams_without_window_end, streams_that_trickle, streams_never_read, uploads_never_read, rapid_reset, made_you_reset, continuation, empty_continuation, hpack_bomb, settings, pings,
+    streams_without_window_end, streams_that_trickle, streams_never_read, refusals_never_read, whole_answers_never_read,
+    whole_answers_by_the_byte, uploads_never_read, rapid_reset, made_you_reset, continuation, empty_continuation, hpack_bomb, settings, pings,
     empty_data, windows, too_many_streams, *OVER_TLS,
 ]
 
@@ -413,8 +451,20 @@ COUNTED = {
 }
 
 
-def request(stream, path, ends=True):
-    fields = [[":method", "GET" if ends else "POST"], [":scheme", "http"], [":authority", "a"], [":path", path]]
+def all_the_window():
+    settings = wire.frame(wire.SETTINGS, 0, 0, struct.pack(">HI", 4, 0x7FFFFFFF))
+    return settings + wire.frame(wire.WINDOW_UPDATE, 0, 0, struct.pack(">I", 0x7FFF0000))
+
+
+def send_what_goes(connection, data):
+    try:
+        connection.send(data)
+    except OSError:
+        pass  # closed for what came before, as it may be
+
+
+def request(stream, path, ends=True, method="GET"):
+    fields = [[":method", method if ends else "POST"], [":scheme", "http"], [":authority", "a"], [":path", path]]
     return wire.frame(wire.HEADERS, 4 | (1 if ends else 0), stream, wire.literal(fields))
 
 
@@ -502,9 +552,10 @@ class Watch:
 
 
 def start_app():
-    """`/big` answers 4 MB, `/stuck` neither reads nor answers, everything else is answered at once, its body unread."""
+    """`/big` answers 4 MB, `/medium` 30 KB, `/small` 10 KB, `/stuck` neither reads nor answers, everything else is answered at once, its body unread."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-    big = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + bytes(BIG)
+    sizes = {b"/big": BIG, b"/medium": 30_000, b"/small": 10_000}
+    answers = {path: b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size) for path, size in sizes.items()}
 
     def serve(connection):
         with connection:
@@ -528,7 +579,7 @@ def start_app():
                         while connection.recv(65536):
                             pass
                         return
-                    connection.sendall(big if path == b"/big" else b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                    connection.sendall(answers.get(path, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
                 except OSError:
                     return
 

@@ -250,6 +250,11 @@ impl Buffers {
         self.lent.get() >= self.room
     }
 
+    /// Refusals have taken what there was for them beside that room.
+    pub fn is_exhausted(&self) -> bool {
+        self.lent.get() >= self.room + self.room / 8
+    }
+
     /// Counts memory that is kept elsewhere.
     pub fn lend(&self, bytes: usize) -> Lent {
         Lent::new(&self.lent, bytes)

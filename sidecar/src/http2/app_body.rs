@@ -140,6 +140,10 @@ impl AppBody {
         body
     }
 
+    pub fn timed(&self) -> &Rc<Timed> {
+        &self.timed
+    }
+
     pub fn is_end(&self) -> bool {
         match &self.left {
             Left::Nothing | Left::Length(0) => true,

@@ -164,6 +164,10 @@ pub struct CallBody {
 }
 
 impl CallBody {
+    pub fn timed(&self) -> &Rc<Timed> {
+        &self.timed
+    }
+
     pub fn is_end(&self) -> bool {
         self.over || self.body.is_end_stream()
     }

@@ -11,6 +11,10 @@ use super::Session;
 use super::frames::FrameWatch;
 use crate::client_stream::ClientStream;
 
+/// Bytes at a time while there is no room: of requests alone, the smallest that there are, hyper takes as many as it finds before it lets
+/// anyone look at the first, and those of all connections at once are many.
+const FEW: usize = 64;
+
 pub struct Rewind<'s> {
     read: Vec<u8>,
     given: usize,
@@ -24,13 +28,7 @@ impl<'s> Rewind<'s> {
         Self { read, given: 0, stream, written: FrameWatch::default(), session }
     }
 
-    fn watch(&mut self, bytes: &[u8]) {
-        self.written.see(bytes, |error| self.session.worker.broken_http2(&self.session.peer, error));
-    }
-}
-
-impl AsyncRead for Rewind<'_> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn read_what_there_is(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.given < self.read.len() {
             let count = buffer.remaining().min(self.read.len() - self.given);
             buffer.put_slice(&self.read[self.given..self.given + count]);
@@ -42,11 +40,41 @@ impl AsyncRead for Rewind<'_> {
         }
         Pin::new(&mut *self.stream).poll_read(cx, buffer)
     }
+
+    /// Whether the client takes what there is for it.
+    fn note<T>(&self, polled: Poll<T>) -> Poll<T> {
+        self.session.blocked.set(polled.is_pending());
+        polled
+    }
+
+    fn watch(&mut self, bytes: &[u8]) {
+        self.written.see(bytes, |error| self.session.worker.broken_http2(&self.session.peer, error));
+    }
+}
+
+impl AsyncRead for Rewind<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.session.worker.buffers.is_short() {
+            return self.read_what_there_is(cx, buffer);
+        }
+        // Others have their turn before there is more to do.
+        if self.session.has_read.get() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut few = [0; FEW];
+        let mut few = ReadBuf::new(&mut few[..FEW.min(buffer.remaining())]);
+        ready!(self.read_what_there_is(cx, &mut few))?;
+        buffer.put_slice(few.filled());
+        self.session.has_read.set(true);
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl AsyncWrite for Rewind<'_> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut *self.stream).poll_write(cx, bytes))?;
+        let polled = Pin::new(&mut *self.stream).poll_write(cx, bytes);
+        let count = ready!(self.note(polled))?;
         self.watch(&bytes[..count]);
         Poll::Ready(Ok(count))
     }
@@ -56,7 +84,8 @@ impl AsyncWrite for Rewind<'_> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut *self.stream).poll_write_vectored(cx, slices))?;
+        let polled = Pin::new(&mut *self.stream).poll_write_vectored(cx, slices);
+        let count = ready!(self.note(polled))?;
         let mut left = count;
         for slice in slices {
             let length = left.min(slice.len());
@@ -71,7 +100,8 @@ impl AsyncWrite for Rewind<'_> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut *self.stream).poll_flush(cx);
+        self.note(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -13,8 +13,9 @@ use tokio::net::TcpStream;
 
 use super::app_body::{AppEnd, Timed};
 use super::body::ReplyBody;
+use super::kept::Counted;
 use super::plain::{Answer, read_head};
-use super::{Counted, Response, Session};
+use super::{Response, Session};
 use crate::http1::buffer::Buffer;
 use crate::http1::io::{Limits, write_all};
 use crate::http1::reply_head::InvalidReply;
@@ -76,7 +77,7 @@ async fn tunnel(
     mut app: TcpStream,
     mut reply: Buffer,
 ) {
-    let _counted = Counted::new(Rc::clone(&session), true);
+    let _counted = Counted::new(&session, true);
     session.tunnels.set(session.tunnels.get() + 1);
     session.worker.runtime.metrics.upgraded.inc();
     // A client that is gone has no stream any more.
