@@ -170,7 +170,7 @@ impl Connection {
 
     async fn active(&mut self) -> Next {
         if self.alpn == Alpn::Http2 {
-            http2::serve(self, &Buffer::default()).await;
+            http2::serve(self, Vec::new()).await;
             return Next::Close;
         }
         let mut input = Buffer::default();
@@ -193,7 +193,10 @@ impl Connection {
                 }
                 Head::Gone => return Next::Close,
                 Head::Http2 => {
-                    http2::serve(self, input).await;
+                    let read = input.filled().to_vec();
+                    input.clear();
+                    input.release(&self.worker.buffers);
+                    http2::serve(self, read).await;
                     return Next::Close;
                 }
                 Head::Unreadable(unreadable) => {
@@ -287,7 +290,7 @@ impl Connection {
     }
 
     /// Whoever says nothing goes first where there are almost too many.
-    fn patience(&self) -> u64 {
+    pub(crate) fn patience(&self) -> u64 {
         let seconds = self.idle_seconds();
         if self.worker.is_crowded() { seconds.min(CROWDED_SECONDS) } else { seconds }
     }

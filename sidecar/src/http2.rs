@@ -19,7 +19,7 @@ use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::Instant;
 
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -28,7 +28,7 @@ use hyper_util::rt::TokioIo;
 use crate::authority::Exchanged;
 use crate::clock::HttpDate;
 use crate::http1::Connection;
-use crate::http1::buffer::Buffer;
+use crate::http1::buffer::Lent;
 use crate::local_response::LocalResponse;
 use crate::metrics::Cut;
 use crate::request::ending::turn_away;
@@ -56,6 +56,8 @@ const SEND_BUFFER: usize = 32 << 10;
 const FRAME: u32 = 16 << 10;
 /// HPACK's table, per connection and direction.
 const HEADER_TABLE: u32 = 4 << 10;
+/// hyper's state of a connection without streams, measured generously.
+const CONNECTION: usize = 8 << 10;
 /// Of one connection, and not taken by its client when even refusing has used up the room for that.
 const REFUSALS: usize = 4;
 
@@ -80,17 +82,18 @@ pub struct Session {
     blocked: Cell<bool>,
     /// While there is no room, something was read in this turn.
     has_read: Cell<bool>,
-    /// There is no room for more refusals that this client does not take.
+    /// There is no room left for what this client adds, not even for refusals that it does not take.
     doomed: Cell<bool>,
     over: Cell<bool>,
+    _lent: Lent,
 }
 
 impl Session {
     /// Counts a request as soon as there is one: many may have come at once.
-    fn admit(self: &Rc<Self>, body: &Incoming) -> Counted {
+    fn admit(self: &Rc<Self>, request: &http::Request<Incoming>) -> Counted {
         let buffers = &self.worker.buffers;
         if !buffers.is_short() {
-            return Counted::new(self, !body.is_end_stream());
+            return Counted::new(self, request);
         }
         if buffers.is_exhausted() && self.refused.get() >= REFUSALS {
             self.doomed.set(true);
@@ -134,9 +137,9 @@ impl Session {
 
 pub type Response = http::Response<ReplyBody>;
 
-/// `read` holds the bytes by which the connection was recognised.
-pub async fn serve(connection: &mut Connection, read: &Buffer) {
-    let head_limit = u32::try_from(connection.head_limit()).unwrap_or(u32::MAX);
+/// `read`: the bytes by which the connection was recognised.
+pub async fn serve(connection: &mut Connection, read: Vec<u8>) {
+    let head_limit = connection.head_limit();
     let session = Rc::new(Session {
         worker: Rc::clone(&connection.worker),
         peer: connection.peer.clone(),
@@ -151,24 +154,25 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
         has_read: Cell::new(false),
         doomed: Cell::new(false),
         over: Cell::new(false),
+        _lent: connection.worker.buffers.lend(CONNECTION),
     });
-    let idle_seconds = connection.idle_seconds();
+    let (idle_seconds, patience) = (connection.idle_seconds(), connection.patience());
     let Connection { stream, worker, deadline, .. } = connection;
     let service = {
         let session = Rc::clone(&session);
         // Boxed, so that a stream whose answer is not taken holds the answer, and not the room that making it took.
         service_fn(move |request: http::Request<Incoming>| {
-            let counted = session.admit(request.body());
+            let counted = session.admit(&request);
             Box::pin(answer(Rc::clone(&session), counted, request))
         })
     };
-    let io = TokioIo::new(Rewind::new(read.filled().to_vec(), stream, Rc::clone(&session)));
+    let io = TokioIo::new(Rewind::new(read, stream, head_limit, Rc::clone(&session)));
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .max_concurrent_streams(MAX_STREAMS)
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_local_error_reset_streams(MAX_RESETS)
-        .max_header_list_size(head_limit)
+        .max_header_list_size(u32::try_from(head_limit).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER - FRAME as usize)
@@ -177,15 +181,15 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
         .enable_connect_protocol()
         .auto_date_header(false);
     let mut serving = pin!(builder.serve_connection(io, service));
-    deadline.allow(&worker.deadlines, idle_seconds);
+    deadline.allow(&worker.deadlines, patience);
     let mut leaving = false;
     poll_fn(|cx| {
         // Where others are refused for want of room, this one does not keep what it has without taking it.
-        if session.doomed.get() || worker.buffers.is_short() && session.has_stalled() {
+        if worker.buffers.is_short() && session.has_stalled() {
             worker.shed();
             return Poll::Ready(());
         }
-        let idle = session.streams.get() == 0 && session.quiet_for() >= idle_seconds * 1000;
+        let idle = session.streams.get() == 0 && session.quiet_for() >= patience * 1000;
         // GOAWAY: what was begun is finished, nothing new is taken.
         if !leaving && (worker.is_leaving() || (deadline.has_passed() && idle)) {
             leaving = true;
@@ -196,12 +200,16 @@ pub async fn serve(connection: &mut Connection, read: &Buffer) {
                 return Poll::Ready(());
             }
             // What is left of the time since something moved, or all of it for the streams that are open.
-            let left = (idle_seconds * 1000).saturating_sub(session.quiet_for()).div_ceil(1000);
+            let left = (patience * 1000).saturating_sub(session.quiet_for()).div_ceil(1000);
             let open = leaving || session.streams.get() > 0;
             deadline.allow(&worker.deadlines, if open { idle_seconds } else { left });
         }
         session.has_read.set(false);
         let polled = serving.as_mut().poll(cx).map(|_| ());
+        if session.doomed.get() {
+            worker.shed();
+            return Poll::Ready(());
+        }
         if !session.blocked.get() {
             session.leaving.borrow_mut().clear();
         }

@@ -276,6 +276,30 @@ def refusals_never_read(held):
         time.sleep(1)
 
 
+def http2_silent(held):
+    """1,500 HTTP/2 connections that say nothing after their settings"""
+    for _ in range(1500):
+        held.http2()
+    time.sleep(0.5)
+
+
+def http2_large_heads(held):
+    """1,500 HTTP/2 heads of 30 KB that do not end"""
+    fields = wire.literal([[":method", "GET"], ["x", "y" * 15_000]])
+    for _ in range(1500):
+        send_what_goes(held.http2(), wire.frame(wire.HEADERS, 0, 1, fields) + wire.frame(9, 0, 1, fields)[:-1000])
+    time.sleep(0.5)
+
+
+def http2_large_heads_unanswered(held):
+    """6 HTTP/2 connections, 100 requests with 30 KB heads each to an app that does not answer"""
+    for _ in range(6):
+        connection = held.http2()
+        for stream in range(1, 201, 2):
+            send_what_goes(connection, request(stream, "/stuck", filler=[["x%d" % index, "y" * 10_000] for index in range(3)]))
+    time.sleep(1)
+
+
 def whole_answers_never_read(held):
     """200 HTTP/2 connections, 100 answers of 30 KB each that are never read"""
     everything = all_the_window() + b"".join(request(stream, "/medium") for stream in range(1, 201, 2))
@@ -434,7 +458,8 @@ def tls_renewals(held):
 OVER_TLS = [tls_silent, tls_hellos, tls_large_hellos, tls_records, tls_slow_readers, tls_renewals]
 ATTACKS = [
     silent, too_many, slowloris, large_heads, slow_bodies, slow_readers, slow_readers_are_cut, pipelining, streams_without_window,
-    streams_without_window_end, streams_that_trickle, streams_never_read, refusals_never_read, whole_answers_never_read,
+    streams_without_window_end, streams_that_trickle, streams_never_read, refusals_never_read, http2_silent, http2_large_heads,
+    http2_large_heads_unanswered, whole_answers_never_read,
     whole_answers_by_the_byte, uploads_never_read, rapid_reset, made_you_reset, continuation, empty_continuation, hpack_bomb, settings, pings,
     empty_data, windows, too_many_streams, *OVER_TLS,
 ]
@@ -463,9 +488,15 @@ def send_what_goes(connection, data):
         pass  # closed for what came before, as it may be
 
 
-def request(stream, path, ends=True, method="GET"):
-    fields = [[":method", method if ends else "POST"], [":scheme", "http"], [":authority", "a"], [":path", path]]
-    return wire.frame(wire.HEADERS, 4 | (1 if ends else 0), stream, wire.literal(fields))
+def request(stream, path, ends=True, method="GET", filler=()):
+    fields = [[":method", method if ends else "POST"], [":scheme", "http"], [":authority", "a"], [":path", path], *filler]
+    block, flags = wire.literal(fields), 1 if ends else 0
+    pieces = [block[start : start + 16_000] for start in range(0, len(block), 16_000)]
+    frames = [wire.frame(9 if index else wire.HEADERS, 0 if index else flags, stream, piece) for index, piece in enumerate(pieces)]
+    # The last one ends the head.
+    last = bytearray(frames[-1])
+    last[4] |= wire.END_HEADERS
+    return b"".join(frames[:-1]) + bytes(last)
 
 
 def flood(held, frames, wanted):

@@ -1,10 +1,15 @@
-//! Frames on their way to the client, watched for those by which it is told that it broke the protocol: such errors are dealt with below
-//! every request, and nobody else here learns of them.
+//! Frames, watched as they pass: those to the client for the ones by which it is told that it broke the protocol, those of the client for
+//! what hyper has to hold of them. Both are dealt with below every request, and nobody else here learns of them.
 
 use crate::metrics::Http2Error;
 
 /// RFC 9113 §4.1: length, type, flags, stream.
 const HEAD: usize = 9;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
+/// RFC 9113 §3.4.
+const PREFACE: usize = 24;
 const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 
@@ -42,9 +47,7 @@ impl FrameWatch {
                     told(error);
                 }
             }
-            let [high, middle, low, ..] = self.gathered;
-            let payload = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-            self.skip = (HEAD + payload).saturating_sub(self.length);
+            self.skip = (HEAD + payload(&self.gathered)).saturating_sub(self.length);
             self.length = 0;
         }
     }
@@ -57,6 +60,51 @@ impl FrameWatch {
             GOAWAY => HEAD + 8,
             _ => HEAD,
         }
+    }
+}
+
+/// Bytes behind a frame's head.
+fn payload(head: &[u8]) -> usize {
+    head[..3].iter().fold(0, |length, byte| length << 8 | usize::from(*byte))
+}
+
+/// How much hyper holds of what a client has not sent the rest of.
+pub struct HeadWatch {
+    preface: usize,
+    head: [u8; HEAD],
+    /// Of the present frame.
+    seen: usize,
+    /// A request's head has begun with a frame, and the next continues it.
+    is_open: bool,
+    /// Bytes of a head's fields at the most, which are held unpacked.
+    limit: usize,
+}
+
+impl HeadWatch {
+    pub fn new(limit: usize) -> Self {
+        Self { preface: PREFACE, head: [0; HEAD], seen: 0, is_open: false, limit }
+    }
+
+    /// Looks at bytes that were read, and says how many are held after them.
+    pub fn see(&mut self, mut bytes: &[u8]) -> usize {
+        let preface = self.preface.min(bytes.len());
+        self.preface -= preface;
+        bytes = &bytes[preface..];
+        while !bytes.is_empty() {
+            let end = if self.seen < HEAD { HEAD } else { HEAD + payload(&self.head) };
+            let count = (end - self.seen).min(bytes.len());
+            if self.seen < HEAD {
+                self.head[self.seen..self.seen + count].copy_from_slice(&bytes[..count]);
+            }
+            self.seen += count;
+            bytes = &bytes[count..];
+            if self.seen >= HEAD && self.seen == HEAD + payload(&self.head) {
+                let [_, _, _, kind, flags, ..] = self.head;
+                self.is_open = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS == 0;
+                self.seen = 0;
+            }
+        }
+        self.seen + if self.is_open { self.limit } else { 0 }
     }
 }
 
@@ -85,6 +133,24 @@ mod tests {
         frame.extend([0, 0, 0, 1]);
         frame.extend(payload);
         frame
+    }
+
+    #[test]
+    fn what_is_held_is_what_is_not_whole_however_the_bytes_are_cut() {
+        let mut flagged = frame(1, &[7; 300]);
+        flagged[4] = END_HEADERS;
+        let mut last = frame(9, &[7; 5]);
+        last[4] = END_HEADERS | 1;
+        let preface = vec![b'P'; PREFACE];
+        let whole = [preface, frame(4, &[]), frame(0, &[1; 70]), flagged, frame(1, &[1; 20]), frame(9, &[])].concat();
+        for size in [1, 2, 3, 8, 9, 10, 13, 100, whole.len()] {
+            let mut watch = HeadWatch::new(1000);
+            let held = whole.chunks(size).map(|piece| watch.see(piece)).last();
+            assert_eq!(held, Some(1000), "{size}");
+            assert_eq!(watch.see(&last[..12]), 1012, "{size}");
+            assert_eq!(watch.see(&last[12..]), 0, "{size}");
+            assert_eq!(watch.see(&frame(0, &[1; 50])[..40]), 40, "{size}");
+        }
     }
 
     #[test]

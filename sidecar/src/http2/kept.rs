@@ -5,13 +5,15 @@ use std::io::IoSlice;
 use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
+use hyper::body::{Body as _, Incoming};
 
 use super::app_body::Timed;
 use super::{SEND_BUFFER, STREAM_WINDOW, Session};
 use crate::http1::buffer::Lent;
 
-/// hyper's and our own state of a stream, measured generously.
+/// hyper's and our own state of a stream, measured generously, with a head of usual size.
 const STREAM: usize = 12 << 10;
+const USUAL_HEAD: usize = 4 << 10;
 /// The same where all there is to say is that there is no room.
 const REFUSED: usize = 6 << 10;
 
@@ -23,9 +25,16 @@ pub struct Counted {
 }
 
 impl Counted {
-    pub fn new(session: &Rc<Session>, has_body: bool) -> Self {
-        let window = if has_body { STREAM_WINDOW as usize } else { 0 };
-        Self::of(session, false, STREAM + SEND_BUFFER + window)
+    pub fn new(session: &Rc<Session>, request: &http::Request<Incoming>) -> Self {
+        let window = if request.body().is_end_stream() { 0 } else { STREAM_WINDOW as usize };
+        // hyper's, and ours for the app.
+        let head = 2 * head_size(request).saturating_sub(USUAL_HEAD);
+        Self::of(session, false, STREAM + head + SEND_BUFFER + window)
+    }
+
+    /// Of what a client and an app send each other at will.
+    pub fn tunnel(session: &Rc<Session>) -> Self {
+        Self::of(session, false, STREAM + SEND_BUFFER + STREAM_WINDOW as usize)
     }
 
     /// For want of room.
@@ -50,6 +59,11 @@ impl Drop for Counted {
         session.streams.set(session.streams.get() - 1);
         session.refused.set(session.refused.get() - usize::from(self.is_refused));
     }
+}
+
+fn head_size(request: &http::Request<Incoming>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    request.headers().iter().fold(target, |size, (name, value)| size + name.as_str().len() + value.len())
 }
 
 /// A stream until its answer has left, with the time it has for that.

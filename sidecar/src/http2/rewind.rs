@@ -8,8 +8,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Session;
-use super::frames::FrameWatch;
+use super::frames::{FrameWatch, HeadWatch};
 use crate::client_stream::ClientStream;
+use crate::http1::buffer::Lent;
 
 /// Bytes at a time while there is no room: of requests alone, the smallest that there are, hyper takes as many as it finds before it lets
 /// anyone look at the first, and those of all connections at once are many.
@@ -20,15 +21,29 @@ pub struct Rewind<'s> {
     given: usize,
     stream: &'s mut ClientStream,
     written: FrameWatch,
+    heads: HeadWatch,
+    /// For a head that is not whole.
+    lent: Option<Lent>,
     session: Rc<Session>,
 }
 
 impl<'s> Rewind<'s> {
-    pub fn new(read: Vec<u8>, stream: &'s mut ClientStream, session: Rc<Session>) -> Self {
-        Self { read, given: 0, stream, written: FrameWatch::default(), session }
+    pub fn new(read: Vec<u8>, stream: &'s mut ClientStream, head_limit: usize, session: Rc<Session>) -> Self {
+        let heads = HeadWatch::new(head_limit);
+        Self { read, given: 0, stream, written: FrameWatch::default(), heads, lent: None, session }
     }
 
     fn read_what_there_is(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(self.read_on(cx, buffer))?;
+        let held = self.heads.see(&buffer.filled()[before..]);
+        if held > 0 || self.lent.is_some() {
+            self.lent = (held > 0).then(|| self.session.worker.buffers.lend(held));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn read_on(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.given < self.read.len() {
             let count = buffer.remaining().min(self.read.len() - self.given);
             buffer.put_slice(&self.read[self.given..self.given + count]);
@@ -58,6 +73,9 @@ impl AsyncRead for Rewind<'_> {
             return self.read_what_there_is(cx, buffer);
         }
         // Others have their turn before there is more to do.
+        if self.lent.is_some() && self.session.worker.buffers.is_exhausted() {
+            self.session.doomed.set(true);
+        }
         if self.session.has_read.get() {
             cx.waker().wake_by_ref();
             return Poll::Pending;

@@ -77,7 +77,7 @@ async fn tunnel(
     mut app: TcpStream,
     mut reply: Buffer,
 ) {
-    let _counted = Counted::new(&session, true);
+    let _counted = Counted::tunnel(&session);
     session.tunnels.set(session.tunnels.get() + 1);
     session.worker.runtime.metrics.upgraded.inc();
     // A client that is gone has no stream any more.

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use super::CallRequest;
+use crate::http1::buffer::{Buffers, Lent};
 use crate::http2::app_body::Timed;
 use crate::http2::{LocalExecutor, Session};
 use crate::upstream::{self, UpstreamError};
@@ -43,44 +44,48 @@ struct Channel {
 }
 
 /// A call's place on a channel, for as long as the call lasts.
-pub struct Place(Rc<Channel>);
+pub struct Place {
+    channel: Rc<Channel>,
+    /// What the app may send ahead.
+    _lent: Lent,
+}
 
 impl Place {
-    fn on(channel: Rc<Channel>) -> Self {
+    fn on(channel: Rc<Channel>, buffers: &Buffers) -> Self {
         channel.calls.set(channel.calls.get() + 1);
-        Self(channel)
+        Self { channel, _lent: buffers.lend(STREAM_WINDOW as usize) }
     }
 
     pub fn channel(&self) -> SendRequest<CallRequest> {
-        self.0.sender.clone()
+        self.channel.sender.clone()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.calls.set(self.0.calls.get() - 1);
+        self.channel.calls.set(self.channel.calls.get() - 1);
     }
 }
 
 /// `seconds`: how long an app that takes connections may take to say that it speaks HTTP/2.
 pub async fn place(session: &Session, timed: &Timed, seconds: u64) -> Result<Place, UpstreamError> {
-    let (channels, port) = (&session.worker.channels, session.app_port);
-    if let Some(place) = channels.find(port) {
-        return Ok(place);
+    let (channels, buffers, port) = (&session.worker.channels, &session.worker.buffers, session.app_port);
+    if let Some(channel) = channels.find(port) {
+        return Ok(Place::on(channel, buffers));
     }
     let _turn = channels.opening.lock().await;
-    if let Some(place) = channels.find(port) {
-        return Ok(place);
+    if let Some(channel) = channels.find(port) {
+        return Ok(Place::on(channel, buffers));
     }
     let opening = timeout(Duration::from_secs(seconds), open(port, timed));
     let channel = Rc::new(opening.await.map_err(|_| UpstreamError::TimedOut)??);
     channels.open.borrow_mut().push(Rc::clone(&channel));
-    Ok(Place::on(channel))
+    Ok(Place::on(channel, buffers))
 }
 
 impl Channels {
     /// One with room. Of those that carry nothing, one stays for each port.
-    fn find(&self, port: u16) -> Option<Place> {
+    fn find(&self, port: u16) -> Option<Rc<Channel>> {
         let mut open = self.open.borrow_mut();
         let mut first = true;
         open.retain(|channel| {
@@ -88,8 +93,7 @@ impl Channels {
             first &= channel.port != port || !stays;
             stays
         });
-        let found = open.iter().find(|channel| channel.port == port && channel.has_room());
-        found.map(|channel| Place::on(Rc::clone(channel)))
+        open.iter().find(|channel| channel.port == port && channel.has_room()).map(Rc::clone)
     }
 }
 
