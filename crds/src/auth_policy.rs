@@ -1,6 +1,9 @@
 //! `AuthPolicy`: which pods are protected, and how. What can be refused at `kubectl apply` is refused here, each with a sentence;
 //! what needs more than CEL is refused by the operator's parser.
 
+mod limits;
+mod outage;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -10,6 +13,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use crate::status::AuthPolicyStatus;
+pub use limits::Limits;
+pub use outage::{Outage, OutageMode};
 
 /// Which pods are protected, and how.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -209,13 +214,6 @@ pub enum Preflight {
 }
 
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OutageMode {
-    #[default]
-    Deny,
-    Lease,
-}
-
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
     Anonymous,
     Optional,
@@ -403,25 +401,6 @@ fn default_lifetime() -> String {
     "60s".into()
 }
 
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("(self.mode == 'Lease') == has(self.__for__)").message("`for` belongs to mode Lease, and Lease needs it"),
-    validation = Rule::new("!has(self.__for__) || duration(self.__for__) >= duration('1s')").message("for must be at least 1s").field_path(".for")
-)]
-pub struct Outage {
-    /// `Deny`: 503 with Retry-After. `Lease`: who was authenticated before passes for a while longer, revoked or not.
-    #[serde(default)]
-    pub mode: OutageMode,
-
-    /// For how long after the sidecar's own lease has ended, which is 5 s after the last sign of life of the auth service. The app gets the
-    /// JWTs that are there, so it is at least 25 s shorter than `jwt.lifetime`; they are renewed as early as that takes. Whoever made
-    /// no request for some time may be refused sooner.
-    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    pub lease_for: Option<String>,
-}
-
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -504,62 +483,4 @@ pub struct Require {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     pub max_age: Option<String>,
-}
-
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("duration(self.idleTimeout) >= duration('1s') && duration(self.idleTimeout) <= duration('24h')")
-        .message("idleTimeout must be between 1s and 24h").field_path(".idleTimeout"),
-    validation = Rule::new("duration(self.streamIdleTimeout) >= duration('1s') && duration(self.streamIdleTimeout) <= duration('24h')")
-        .message("streamIdleTimeout must be between 1s and 24h").field_path(".streamIdleTimeout")
-)]
-pub struct Limits {
-    /// All request headers together, with the request line; `Ki` and `Mi` are powers of 1024. More gets 431.
-    #[serde(default = "default_request_headers")]
-    #[schemars(length(max = 12), regex(pattern = r"^[1-9][0-9]{0,9}(Ki|Mi)?$"))]
-    pub request_headers: String,
-
-    /// The request's body. More gets 413. Of a gRPC call it bounds each message, as it is sent, and not the call: more ends that
-    /// with `RESOURCE_EXHAUSTED`.
-    #[serde(default = "default_request_body")]
-    #[schemars(length(max = 12), regex(pattern = r"^[1-9][0-9]{0,9}(Ki|Mi|Gi)?$"))]
-    pub request_body: String,
-
-    /// A connection on which nothing moves for so long is closed; an app that has not begun to answer for so long gets a 504 said for it.
-    #[serde(default = "default_idle_timeout")]
-    #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    pub idle_timeout: String,
-
-    /// The same for what may be silent for long: WebSockets and other upgrades, event streams (`text/event-stream`), gRPC calls.
-    #[serde(default = "default_stream_idle_timeout")]
-    #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    pub stream_idle_timeout: String,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            request_headers: default_request_headers(),
-            request_body: default_request_body(),
-            idle_timeout: default_idle_timeout(),
-            stream_idle_timeout: default_stream_idle_timeout(),
-        }
-    }
-}
-
-fn default_request_headers() -> String {
-    "32Ki".into()
-}
-
-fn default_request_body() -> String {
-    "10Mi".into()
-}
-
-fn default_idle_timeout() -> String {
-    "60s".into()
-}
-
-fn default_stream_idle_timeout() -> String {
-    "1h".into()
 }

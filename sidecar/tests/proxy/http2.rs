@@ -1,9 +1,8 @@
-//! HTTP/2: the same way for every request, and gRPC with its trailers.
+//! HTTP/2: the same way for every request.
 
 use std::future::Future;
 use std::io::{Read, Write};
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,11 +13,11 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2::SendRequest;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use crate::grpc::{call, framed, grpc_app};
 use crate::harness::{App, Client, JWT, Sidecar, read_request, token, unknown_token};
 
 /// Frames with a little time between them.
@@ -211,83 +210,6 @@ fn an_answer_that_breaks_off_resets_the_stream() {
     assert_eq!(run(ask(&sidecar, request("GET", "/x").body(Frames::text("")).unwrap())).2, "to the end");
 }
 
-/// An app that speaks HTTP/2 only: echoes messages, then trailers; `/grpc.Test/Open` stays open, `/grpc.Test/Early` answers first and reads then.
-pub(crate) fn grpc_app() -> App {
-    grpc_app_that_takes(None)
-}
-
-/// So many calls on one connection.
-pub(crate) fn grpc_app_that_takes(most: Option<u32>) -> App {
-    let (port_sender, port) = std::sync::mpsc::channel();
-    thread::spawn(move || {
-        run(async move {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            port_sender.send(listener.local_addr().unwrap().port()).unwrap();
-            while let Ok((stream, _)) = listener.accept().await {
-                let service = service_fn(|request: Request<Incoming>| async move {
-                    let headers = request.headers().clone();
-                    let path = request.uri().path().to_owned();
-                    let mut body = request.into_body();
-                    let body = if path == "/grpc.Test/Early" {
-                        tokio::spawn(async move { while body.frame().await.is_some() {} });
-                        framed("begun")
-                    } else {
-                        body.collect().await?.to_bytes()
-                    };
-                    let mut trailers = HeaderMap::new();
-                    trailers.insert("grpc-status", "0".parse().unwrap());
-                    trailers.insert("x-seen", headers["authorization"].clone());
-                    let mut frames = vec![Frame::data(body)];
-                    if path != "/grpc.Test/Echo" {
-                        frames.extend((0..500).map(|_| Frame::data(Bytes::from("x"))));
-                    }
-                    frames.push(Frame::trailers(trailers));
-                    let mut response = Response::new(Frames::new(frames));
-                    response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
-                    response.headers_mut().insert("x-te", headers["te"].clone());
-                    if let Some(trace) = headers.get("traceparent") {
-                        response.headers_mut().insert("x-trace", trace.clone());
-                    }
-                    Ok::<_, hyper::Error>(response)
-                });
-                let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                builder.max_concurrent_streams(most);
-                tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
-            }
-        });
-    });
-    let mut app = App::hello();
-    app.port = port.recv().unwrap();
-    app
-}
-
-/// A message with its length before it.
-pub(crate) fn framed(message: impl AsRef<[u8]>) -> Bytes {
-    let message = message.as_ref();
-    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-    [&[0], &length[..], message].concat().into()
-}
-
-pub(crate) fn call(path: &str) -> http::request::Builder {
-    request("POST", path).header("content-type", "application/grpc+proto").header("te", "trailers")
-}
-
-#[test]
-fn a_grpc_call_goes_on_as_http_2_with_its_trailers() {
-    let sidecar = Sidecar::start(grpc_app());
-    for _ in 0..3 {
-        let (status, headers, body, trailers) =
-            run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::text(framed("message"))).unwrap()));
-        assert_eq!(
-            (status.as_u16(), &body[..], headers["x-te"].as_bytes()),
-            (200, &framed("message")[..], &b"trailers"[..])
-        );
-        assert_eq!(trailers["grpc-status"], "0");
-        // The app saw the JWT; what it says of it is the token again.
-        assert_eq!(trailers["x-seen"], format!("Bearer {}", token()));
-    }
-}
-
 #[test]
 fn a_trace_goes_on_over_http_2_and_in_calls() {
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
@@ -305,65 +227,12 @@ fn a_trace_goes_on_over_http_2_and_in_calls() {
 }
 
 #[test]
-fn a_call_lives_as_long_as_its_messages_come_either_way() {
-    let sidecar = Sidecar::with(grpc_app(), |config| config["limits"]["stream_idle_timeout"] = 1.into());
-    // A message each 20 ms, for two seconds and more, before the app says anything.
-    let frames = (0..110).map(|_| Frame::data(framed("x"))).collect();
-    let (_, _, body, trailers) = run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::new(frames)).unwrap()));
-    assert_eq!((body.len(), trailers["grpc-status"].as_bytes()), (660, &b"0"[..]));
-}
-
-#[test]
 fn an_event_stream_may_be_silent_for_longer_than_a_request() {
     let sidecar = Sidecar::with(crate::upgrades::event_after(Duration::from_millis(2500)), |config| {
         config["limits"]["idle_timeout"] = 1.into();
     });
     let (status, _, body, _) = run(ask(&sidecar, request("GET", "/events").body(Frames::text("")).unwrap()));
     assert_eq!((status.as_u16(), &body[..]), (200, &b"data: 1\n\n"[..]));
-}
-
-#[test]
-fn grpc_callers_are_refused_in_their_own_terms() {
-    let sidecar = Sidecar::start(grpc_app());
-    let refused = |builder: http::request::Builder| {
-        let (status, headers, body, _) = run(ask(&sidecar, builder.body(Frames::text("m")).unwrap()));
-        assert!(body.is_empty());
-        (status.as_u16(), headers["grpc-status"].to_str().unwrap().to_owned())
-    };
-    let anonymous = |path: &str| {
-        Request::builder().method("POST").uri(format!("http://a{path}")).header("content-type", "application/grpc")
-    };
-    assert_eq!(refused(anonymous("/grpc.Test/Echo")), (200, "16".into()));
-    assert_eq!(refused(call("/admin/x")), (200, "7".into()));
-    sidecar.authority.down.store(true, Ordering::SeqCst);
-    let unknown = anonymous("/grpc.Test/Echo").header("authorization", format!("Bearer {}", unknown_token()));
-    assert_eq!(refused(unknown), (200, "14".into()));
-    let mut nowhere = App::hello();
-    nowhere.port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let sidecar = Sidecar::start(nowhere);
-    let (status, headers, ..) = run(ask(&sidecar, call("/grpc.Test/Echo").body(Frames::text(framed("m"))).unwrap()));
-    assert_eq!((status.as_u16(), &headers["grpc-status"]), (200, &"14".parse().unwrap()));
-}
-
-#[test]
-fn the_end_of_the_session_ends_its_calls() {
-    let sidecar = Sidecar::start(grpc_app());
-    run(async {
-        let message = call("/grpc.Test/Open").body(Frames::text(framed("message"))).unwrap();
-        let mut body = connect(&sidecar).await.send_request(message).await.unwrap().into_body();
-        body.frame().await.unwrap().unwrap();
-        let began = Instant::now();
-        sidecar.authority.revoke(&token());
-        let mut trailers = HeaderMap::new();
-        while let Some(frame) = body.frame().await {
-            if let Ok(last) = frame.unwrap().into_trailers() {
-                trailers = last;
-            }
-        }
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-        assert_eq!(trailers["grpc-status"], "16");
-    });
-    sidecar.await_cut(Cut::SessionEnded);
 }
 
 #[test]
@@ -550,15 +419,4 @@ fn a_connection_on_which_something_moves_is_not_told_to_go() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
-}
-
-#[test]
-fn what_is_no_call_is_not_refused_like_one() {
-    let sidecar = Sidecar::start(App::hello());
-    let reply =
-        sidecar.ask("POST /x HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n");
-    assert_eq!((reply.status, reply.all("grpc-status")), (401, vec![]));
-    let asked = Request::builder().uri("http://a/x").header("content-type", "application/grpc");
-    let (status, headers, ..) = run(ask(&sidecar, asked.body(Frames::text("")).unwrap()));
-    assert!(status == 401 && !headers.contains_key("grpc-status"), "{headers:?}");
 }
