@@ -123,6 +123,8 @@ pub enum NotAdmitted {
 
 /// A renewal that failed is tried again after this.
 const RENEW_AGAIN_MS: u64 = 2_000;
+/// By how much the auth service may see a token's end earlier than it is seen here.
+const AT_ITS_END: Duration = Duration::from_secs(2);
 /// The last part of a JWT's life that is not handed out.
 const JWT_MARGIN: Duration = Duration::from_secs(5);
 
@@ -246,7 +248,10 @@ impl TokenCache {
     /// The auth service said no: whatever was known about this token is void.
     pub fn refuse(&self, fingerprint: Fingerprint, now: Instant) {
         let mut index = lock(&self.index);
-        if let Some(life) = index.forget(&fingerprint) {
+        // A no to what has come to its own end is no revocation.
+        if !index.ends_by(&fingerprint, now + AT_ITS_END)
+            && let Some(life) = index.forget(&fingerprint)
+        {
             life.end();
         }
         self.remove(&mut index, &fingerprint);
@@ -298,10 +303,10 @@ impl TokenCache {
     pub fn sweep(&self, now: Instant) {
         let mut index = lock(&self.index);
         for (fingerprint, end) in index.expired(now) {
-            match (index.forget(&fingerprint), end) {
-                (Some(life), End::Over) => life.end(),
-                (Some(life), End::Unheard) => life.lose(),
-                (None, _) => {}
+            if end == End::Expired {
+                index.expire(&fingerprint);
+            } else if let Some(life) = index.forget(&fingerprint) {
+                life.lose();
             }
             self.remove(&mut index, &fingerprint);
         }

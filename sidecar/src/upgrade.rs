@@ -13,6 +13,7 @@ use crate::http1::io::{Limits, fill, write_all};
 use crate::metrics::Cut;
 use crate::request::gate::Forwarding;
 use crate::upstream::Upstream;
+use crate::worker::deadlines::Bond;
 
 /// Only after the app's 101 has been passed on. What the client sent ahead of it waits in `input`.
 pub async fn tunnel(
@@ -24,7 +25,7 @@ pub async fn tunnel(
 ) {
     let Connection { stream, worker, deadline, peer, .. } = connection;
     deadline.allow(&worker.deadlines, forwarding.policy.limits.stream_idle_timeout);
-    forwarding.bind(worker, deadline, true);
+    forwarding.bind(worker, deadline, Bond::Stream);
     let limits = Limits { worker, deadline };
     let (mut from_client, mut to_client) = stream.split();
     let (mut from_app, mut to_app) = upstream.stream.split();

@@ -28,6 +28,7 @@ use crate::request::head::Protocol;
 use crate::request::rescue::Failure;
 use crate::upgrade;
 use crate::upstream::{self, Upstream, UpstreamError};
+use crate::worker::deadlines::Bond;
 
 /// What becomes of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +120,7 @@ impl<'e> Exchange<'e> {
             Framing::Chunked => None,
         };
         let mut reply = Buffer::default();
-        forwarding.bind(&self.connection.worker, &self.connection.deadline, false);
+        forwarding.bind(&self.connection.worker, &self.connection.deadline, Bond::Unanswered);
         let result = match at_hand {
             Some(length) => self.forward_whole(forwarding, length, &mut reply).await,
             // Boxed like what follows an upgrade: rare, and large.

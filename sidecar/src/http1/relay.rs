@@ -23,6 +23,7 @@ use crate::request::head::Protocol;
 use crate::request::rescue::Failure;
 use crate::upstream::{Upstream, UpstreamError};
 use crate::worker::Worker;
+use crate::worker::deadlines::Bond;
 
 pub struct Relay<'r> {
     pub limits: Limits<'r>,
@@ -172,10 +173,11 @@ impl Relay<'_> {
             }
         };
         let Limits { worker, deadline } = self.limits;
+        deadline.answers();
         if event_stream {
             deadline.allow(&worker.deadlines, self.forwarding.policy.limits.stream_idle_timeout);
             if granted != Granted::SignedOut {
-                self.forwarding.bind(worker, deadline, true);
+                self.forwarding.bind(worker, deadline, Bond::Stream);
             }
         }
         match plan.framing {

@@ -19,7 +19,7 @@ use crate::metrics::Cut;
 use crate::request::ending::DECISION_HEADER;
 use crate::request::gate::Forwarding;
 use crate::request::hand_back;
-use crate::worker::deadlines::Deadline;
+use crate::worker::deadlines::{Bond, Deadline};
 
 /// The app's connection while its answer is read.
 pub enum AppEnd {
@@ -92,8 +92,8 @@ impl Timed {
     }
 
     /// Ends with the session too, if there is one.
-    pub fn bind(&self, forwarding: &Forwarding, at_once: bool) {
-        forwarding.bind(&self.session.worker, &self.deadline, at_once);
+    pub fn bind(&self, forwarding: &Forwarding, bond: Bond) {
+        forwarding.bind(&self.session.worker, &self.deadline, bond);
     }
 
     pub fn deadline(&self) -> &Deadline {

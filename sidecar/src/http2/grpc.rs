@@ -27,12 +27,13 @@ use crate::request::hand_back;
 use crate::request::head::{Field, Known, MAX_FIELDS};
 use crate::request::rescue::Failure;
 use crate::upstream::UpstreamError;
+use crate::worker::deadlines::Bond;
 use messages::MessageLengths;
 
 pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: Incoming) -> Result<Response, Failure> {
     let timed = Timed::of_stream(session, forwarding.policy.limits.stream_idle_timeout);
     // A call may be long in coming to its answer's head, and all the while its messages go to the app.
-    timed.bind(forwarding, false);
+    timed.bind(forwarding, Bond::Unanswered);
     let too_long = Rc::<Cell<bool>>::default();
     let body = CallRequest {
         body,
@@ -61,7 +62,7 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
         granted = forwarding.grant(Limits { worker: &session.worker, deadline: timed.deadline() }, wishes).await?;
     }
     if granted != Granted::SignedOut {
-        timed.bind(forwarding, true);
+        timed.bind(forwarding, Bond::Stream);
     }
     let mut headers = header_map(&given, forwarding, session);
     tell_decision(&mut headers, forwarding);

@@ -24,12 +24,13 @@ use crate::request::gate::{Forwarding, Granted};
 use crate::request::hand_back::{self, Wishes};
 use crate::request::rescue::Failure;
 use crate::upstream::{self, UpstreamError};
+use crate::worker::deadlines::Bond;
 
 pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: Incoming) -> Result<Response, Failure> {
     let worker = &session.worker;
     let timed = Timed::of_stream(session, forwarding.policy.limits.idle_timeout);
     timed.watch().await;
-    timed.bind(forwarding, false);
+    timed.bind(forwarding, Bond::Unanswered);
     let bodyless = matches!(forwarding.reading.framing, Framing::None | Framing::Length(0));
     let retriable = bodyless && forwarding.idempotent;
     let mut read = Buffer::default();
@@ -282,10 +283,11 @@ impl Answer {
         session: &Rc<Session>,
         forwarding: &Rc<Forwarding>,
     ) -> Response {
+        timed.deadline().answers();
         if self.event_stream {
             timed.allow(forwarding.policy.limits.stream_idle_timeout);
             if !self.signed_out {
-                timed.bind(forwarding, true);
+                timed.bind(forwarding, Bond::Stream);
             }
         }
         forwarding.answered(&session.worker, &session.peer, self.status.as_u16());

@@ -25,6 +25,7 @@ use crate::request::rescue::Failure;
 use crate::upgrade::shuttle;
 use crate::upstream::{self, UpstreamError};
 use crate::worker::Worker;
+use crate::worker::deadlines::Bond;
 
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
@@ -47,7 +48,7 @@ pub async fn open(
 ) -> Result<Response, Failure> {
     let timed = Timed::of_stream(session, forwarding.policy.limits.idle_timeout);
     timed.watch().await;
-    timed.bind(forwarding, false);
+    timed.bind(forwarding, Bond::Unanswered);
     let mut app = upstream::connect(session.app_port, timed.deadline()).await?.stream;
     let limits = Limits { worker: &session.worker, deadline: timed.deadline() };
     write_all(&mut app, &forwarding.head, limits).await.map_err(UpstreamError::from)?;
@@ -84,7 +85,7 @@ async fn tunnel(
     if let Ok(stream) = switching.await {
         let timed = Timed::new(&session, forwarding.policy.limits.stream_idle_timeout);
         timed.watch().await;
-        timed.bind(&forwarding, true);
+        timed.bind(&forwarding, Bond::Stream);
         let limits = Limits { worker: &session.worker, deadline: timed.deadline() };
         let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(stream));
         let (mut from_app, mut to_app) = app.split();

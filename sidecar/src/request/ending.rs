@@ -23,7 +23,7 @@ use crate::metrics::{Cut, Outcome, Route};
 use crate::open_streams::End;
 use crate::upstream::UpstreamError;
 use crate::worker::Worker;
-use crate::worker::deadlines::{Deadline, TICK_MILLIS, unheard_grace};
+use crate::worker::deadlines::{Bond, Deadline, TICK_MILLIS, unheard_grace};
 
 pub const DECISION_HEADER: HeaderName = HeaderName::from_static("cloakroom-decision");
 
@@ -103,9 +103,10 @@ impl Gate<'_> {
     /// The answer for a request that failed after it was admitted.
     pub fn fail(self, forwarding: &Forwarding, failure: &Failure) -> LocalResponse {
         let about = forwarding.about(self.worker, self.peer);
-        let lapsed = forwarding.lapse(self.worker).filter(|_| is_late(failure)).map(|end| match end {
-            End::Over => Failure::Refused(Refusal::Ended),
-            End::Unheard => Failure::Unavailable(Unavailable),
+        let lapsed = forwarding.lapse(self.worker).filter(|_| is_late(failure)).and_then(|end| match end {
+            End::Over => Some(Failure::Refused(Refusal::Ended)),
+            End::Unheard => Some(Failure::Unavailable(Unavailable)),
+            End::Expired => None,
         });
         let failure = lapsed.as_ref().unwrap_or(failure);
         let seen = forward::origin_in(&forwarding.head);
@@ -171,19 +172,19 @@ impl Forwarding {
         self.policy.outage_of(self.route)
     }
 
-    /// From now on its session's end counts as out of time, at once for what streams.
-    pub fn bind(&self, worker: &Worker, deadline: &Deadline, at_once: bool) {
+    /// From now on its session's end counts as out of time.
+    pub fn bind(&self, worker: &Worker, deadline: &Deadline, bond: Bond) {
         // In Shadow mode nobody is refused for not being signed in, nor for being so no longer.
-        let counts = at_once || self.policy.mode == Mode::Enforce;
+        let counts = bond == Bond::Stream || self.policy.mode == Mode::Enforce;
         if let Some(identity) = self.identity.as_ref().filter(|_| counts) {
-            deadline.bind(&worker.deadlines, (Arc::clone(identity), self.outage()), at_once);
+            deadline.bind(&worker.deadlines, (Arc::clone(identity), self.outage()), bond);
         }
     }
 
     /// Why something is out of time: with its session, or for want of what was waited for.
     pub fn lateness(&self, worker: &Worker, otherwise: Cut) -> Cut {
         match self.lapse(worker) {
-            Some(End::Over) => Cut::SessionEnded,
+            Some(End::Over | End::Expired) => Cut::SessionEnded,
             Some(End::Unheard) => Cut::Unheard,
             None => otherwise,
         }

@@ -24,6 +24,7 @@ use crate::http1::unreadable::Unreadable;
 use crate::identity::Identity;
 use crate::metrics::Outcome;
 use crate::worker::Worker;
+use crate::worker::deadlines::Bond;
 
 /// Where requests of one connection are judged.
 #[derive(Clone, Copy)]
@@ -258,7 +259,7 @@ impl Forwarding {
         let granted = self.fulfil(worker, wishes).await?;
         deadline.renew(&worker.deadlines);
         if granted != Granted::SignedOut {
-            self.bind(worker, deadline, false);
+            self.bind(worker, deadline, Bond::Unanswered);
         }
         Ok(granted)
     }

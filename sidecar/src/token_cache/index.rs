@@ -89,7 +89,7 @@ impl Index {
             Hearsay { token, again, lapses: again + UNASKED_GRACE }
         });
         if let Some(record) = self.records.get_mut(&fingerprint)
-            && !record.life.is_over()
+            && record.life.revive()
         {
             (record.until, record.hearsay) = (until, hearsay);
             return record.life.clone();
@@ -143,13 +143,25 @@ impl Index {
         self.coverage.declare(held, &mut self.recent, now)
     }
 
-    /// Tokens that have ended by themselves, and those of other issuers who have not answered for them for too long.
+    /// Tokens that have come to their end, and those of other issuers who have not answered for them for too long.
     pub fn expired(&self, now: Instant) -> Vec<(Fingerprint, End)> {
         let end = |record: &Record| {
             let lapsed = record.hearsay.as_ref().is_some_and(|hearsay| hearsay.lapses <= now);
-            if record.until <= now { Some(End::Over) } else { lapsed.then_some(End::Unheard) }
+            if record.until <= now { Some(End::Expired) } else { lapsed.then_some(End::Unheard) }
         };
         self.records.iter().filter_map(|(found, record)| Some((*found, end(record)?))).collect()
+    }
+
+    /// It stays on the lists while something is under way with it: a revocation still has to find that.
+    pub fn expire(&self, fingerprint: &Fingerprint) {
+        if let Some(record) = self.records.get(fingerprint) {
+            record.life.expire();
+        }
+    }
+
+    /// Whether it is known to come to its own end by then.
+    pub fn ends_by(&self, fingerprint: &Fingerprint, then: Instant) -> bool {
+        self.records.get(fingerprint).is_some_and(|record| record.until <= then)
     }
 
     /// Cached answers that hold no longer, though their tokens may still be good.
@@ -166,6 +178,7 @@ impl Index {
             if let Some(hearsay) = &mut record.hearsay
                 && open
                 && hearsay.again <= now
+                && now < record.until
             {
                 hearsay.again = now + ASK_AGAIN;
                 due.push((*fingerprint, hearsay.token.clone()));

@@ -184,7 +184,30 @@ fn what_is_open_ends_when_its_token_expires() {
     assert!(!open.life.is_over());
     f.now += SECOND;
     f.cache.sweep(f.now);
+    assert_eq!(open.life.ending(), Some(End::Expired));
+    // Whoever still tries is told no, which ends nothing that has begun; a revocation does.
+    f.cache.refuse(Fingerprint::of(&token), f.now);
+    f.cache.sweep(f.now);
+    assert!(!f.has(&token));
+    assert_eq!(open.life.ending(), Some(End::Expired));
+    f.cache.revoke(&Revoked::Id { id: token.id() });
     assert_eq!(open.life.ending(), Some(End::Over));
+}
+
+#[test]
+fn what_has_expired_is_forgotten_with_the_last_that_was_begun_and_lives_on_where_its_end_is_later() {
+    let mut f = Fixture::new();
+    let token = f.token();
+    let open = f.admit(&token, "u");
+    f.now += SECOND * 3600;
+    f.cache.sweep(f.now);
+    assert_eq!((open.life.ending(), lock(&f.cache.index).known()), (Some(End::Expired), 1));
+    let again = f.admit(&token, "u");
+    assert!(Arc::ptr_eq(&open.life, &again.life) && !open.life.is_over(), "an API key's end moves");
+    f.now += SECOND * 3600;
+    drop((open, again));
+    f.cache.sweep(f.now);
+    assert_eq!((f.cache.size().0, lock(&f.cache.index).known()), (0, 0));
 }
 
 #[test]

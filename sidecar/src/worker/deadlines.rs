@@ -11,6 +11,7 @@ use cloakroom_protocol::sidecar_config::Outage;
 
 use crate::auth_client::upkeep::STREAM_GRACE;
 use crate::identity::Identity;
+use crate::open_streams::End;
 
 /// How late a time-out may be.
 pub const TICK_MILLIS: u64 = 250;
@@ -34,15 +35,26 @@ struct Entry {
     /// Whose end also ends what is going on.
     identity: RefCell<Option<Arc<Identity>>>,
     bound: Cell<u64>,
-    /// When that end was noticed; 0: it was not.
+    bond: Cell<Bond>,
+    /// When an end that counts was noticed; 0: none was.
     ended: Cell<u64>,
-    /// For how long it goes on after that.
-    spared: Cell<u64>,
     /// For how long it goes on when nobody would tell of that end, counted from the end of the lease, or since it is bound if that was later.
     grace: Cell<u64>,
 }
 
-/// What is short may come to its answer though its session has ended: it may be the very one that has ended it, or says so.
+/// How much the end of a session ends of what it is bound to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bond {
+    /// A request without an answer: it was let in when its token was good, so that a token that merely expires ends nothing.
+    #[default]
+    Unanswered,
+    /// The rest of an answer.
+    Answer,
+    /// What is made to last, and ends at once.
+    Stream,
+}
+
+/// What is short may come to its end though its session has: it may be the very one that has ended it, or says so.
 const SPARED_MILLIS: u64 = 1_000;
 
 /// For how long what is bound to a session goes on when nobody would tell of that session's end.
@@ -99,11 +111,12 @@ impl Entry {
     fn is_over(&self, now: u64, unheard: u64) -> bool {
         let identity = self.identity.borrow();
         let Some(identity) = &*identity else { return false };
-        if identity.life.is_over() {
+        let bond = self.bond.get();
+        if identity.life.ending().is_some_and(|end| end != End::Expired || bond != Bond::Unanswered) {
             if self.ended.get() == 0 {
                 self.ended.set(now.max(1));
             }
-            return now.saturating_sub(self.ended.get()) >= self.spared.get();
+            return bond == Bond::Stream || now.saturating_sub(self.ended.get()) >= SPARED_MILLIS;
         }
         unheard.min(now.saturating_sub(self.bound.get())) >= self.grace.get()
     }
@@ -138,14 +151,19 @@ impl Deadline {
         self.entry.at.set((all.now.get() + self.entry.allowance.get()).max(1));
     }
 
-    /// The identity's end counts as out of time, at once or for what still goes on a moment later.
-    pub fn bind(&self, all: &Deadlines, (identity, outage): (Arc<Identity>, Outage), at_once: bool) {
+    /// The identity's end counts as out of time.
+    pub fn bind(&self, all: &Deadlines, (identity, outage): (Arc<Identity>, Outage), bond: Bond) {
         let entry = &self.entry;
         entry.grace.set(u64::try_from(unheard_grace(outage).as_millis()).unwrap_or(u64::MAX));
         entry.bound.set(all.now.get());
         entry.ended.set(0);
-        entry.spared.set(if at_once { 0 } else { SPARED_MILLIS });
+        entry.bond.set(bond);
         *entry.identity.borrow_mut() = Some(identity);
+    }
+
+    /// There is an answer now.
+    pub fn answers(&self) {
+        self.entry.bond.set(Bond::Answer);
     }
 
     pub fn unbind(&self) {
@@ -219,7 +237,7 @@ mod tests {
         let all = Deadlines::default();
         let deadline = all.register();
         let identity = Arc::new(identity());
-        deadline.bind(&all, (Arc::clone(&identity), Outage::Deny), true);
+        deadline.bind(&all, (Arc::clone(&identity), Outage::Deny), Bond::Stream);
         all.advance(1, 0);
         assert!(!deadline.has_passed());
         identity.life.end();
@@ -233,7 +251,7 @@ mod tests {
         let deadline = all.register();
         let identity = Arc::new(identity());
         deadline.allow(&all, 60);
-        deadline.bind(&all, (Arc::clone(&identity), Outage::Deny), false);
+        deadline.bind(&all, (Arc::clone(&identity), Outage::Deny), Bond::Unanswered);
         all.advance(30_000, 0);
         identity.life.end();
         all.advance(30_250, 0);
@@ -243,7 +261,7 @@ mod tests {
         assert!(deadline.has_passed());
         // As when it turns out to be a stream.
         deadline.allow(&all, 60);
-        deadline.bind(&all, (identity, Outage::Deny), true);
+        deadline.bind(&all, (identity, Outage::Deny), Bond::Stream);
         all.advance(31_251, 0);
         assert!(deadline.has_passed());
         deadline.allow(&all, 60);
@@ -253,16 +271,44 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_expires_ends_no_request_but_answers_and_streams() {
+        let all = Deadlines::default();
+        let deadlines = [Bond::Unanswered, Bond::Answer, Bond::Stream].map(|bond| (all.register(), bond));
+        let identity = Arc::new(identity());
+        for (deadline, bond) in &deadlines {
+            deadline.bind(&all, (Arc::clone(&identity), Outage::Deny), *bond);
+        }
+        identity.life.expire();
+        let passed = || deadlines.each_ref().map(|(deadline, _)| deadline.has_passed());
+        all.advance(250, 0);
+        assert_eq!(passed(), [false, false, true]);
+        all.advance(1250, 0);
+        all.advance(20_000, 0);
+        assert_eq!(passed(), [false, true, true]);
+        deadlines[0].0.answers();
+        all.advance(20_250, 0);
+        assert_eq!(passed(), [false, true, true], "it has only just begun to answer");
+        all.advance(21_250, 0);
+        assert_eq!(passed(), [true; 3]);
+        deadlines[0].0.allow(&all, 60);
+        deadlines[0].0.bind(&all, (Arc::clone(&identity), Outage::Deny), Bond::Unanswered);
+        identity.life.end();
+        all.advance(22_000, 0);
+        all.advance(23_000, 0);
+        assert!(deadlines[0].0.has_passed(), "but a revocation does");
+    }
+
+    #[test]
     fn without_news_each_goes_on_for_as_long_as_its_own_rule_says() {
         let all = Deadlines::default();
         let (short, long, late) = (all.register(), all.register(), all.register());
         let identity = Arc::new(identity());
         let lease = Outage::Lease { seconds: 300 };
-        short.bind(&all, (Arc::clone(&identity), Outage::Deny), true);
-        long.bind(&all, (Arc::clone(&identity), lease), true);
+        short.bind(&all, (Arc::clone(&identity), Outage::Deny), Bond::Stream);
+        long.bind(&all, (Arc::clone(&identity), lease), Bond::Stream);
         all.advance(59_000, 59_000);
         assert!(!short.has_passed() && !long.has_passed());
-        late.bind(&all, (identity, Outage::Deny), true);
+        late.bind(&all, (identity, Outage::Deny), Bond::Stream);
         all.advance(61_000, 61_000);
         assert!(short.has_passed() && !long.has_passed());
         assert!(!late.has_passed(), "somebody answered for it when it was opened");

@@ -237,6 +237,11 @@ impl FakeAuthority {
         self.identities[token].life.end();
     }
 
+    /// As its own time does.
+    pub(crate) fn expire(&self, token: &str) {
+        self.identities[token].life.expire();
+    }
+
     /// As an outage would that goes on for too long.
     pub(crate) fn lose(&self, token: &str) {
         self.identities[token].life.lose();

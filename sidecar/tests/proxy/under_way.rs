@@ -204,13 +204,19 @@ fn whoever_ends_the_session_still_gets_to_say_so() {
     for over_http2 in [false, true] {
         let (app, said) = late_app("");
         let sidecar = Sidecar::start(app);
-        let answer = answer_to_an_end(&sidecar, &said, over_http2);
+        let answer = answer_to(&sidecar, &said, over_http2, || sidecar.authority.revoke(&token()));
         assert_eq!(answer, (200, "bye!".to_owned()), "over HTTP/2: {over_http2}");
         assert_eq!(sidecar.ask(&get("/x", "")).status, 401, "and to nobody else");
     }
 }
 
-fn answer_to_an_end(sidecar: &Sidecar, said: &Receiver<&'static str>, over_http2: bool) -> (u16, String) {
+/// Once the app has been asked, something happens.
+fn answer_to(
+    sidecar: &Sidecar,
+    said: &Receiver<&'static str>,
+    over_http2: bool,
+    happens: impl FnOnce(),
+) -> (u16, String) {
     thread::scope(|scope| {
         let asking = scope.spawn(move || {
             if !over_http2 {
@@ -224,7 +230,7 @@ fn answer_to_an_end(sidecar: &Sidecar, said: &Receiver<&'static str>, over_http2
             })
         });
         await_word(said, "asked");
-        sidecar.authority.revoke(&token());
+        happens();
         asking.join().unwrap()
     })
 }
@@ -235,7 +241,7 @@ fn an_answer_that_signs_out_arrives_however_long_the_receipt_takes() {
         let (app, said) = late_app("Cloakroom-Logout: session\r\n");
         let sidecar = Sidecar::start(app);
         *sidecar.authority.receipt_after.lock().unwrap() = SPARED * 2;
-        let answer = answer_to_an_end(&sidecar, &said, over_http2);
+        let answer = answer_to(&sidecar, &said, over_http2, || sidecar.authority.revoke(&token()));
         assert_eq!(answer, (200, "bye!".to_owned()), "over HTTP/2: {over_http2}");
         assert_eq!(*sidecar.authority.signed_out.lock().unwrap(), [RevokeScope::Session]);
     }
@@ -325,6 +331,22 @@ fn nothing_is_cut_that_is_nobodys_or_only_tried() {
             });
         }
     });
+}
+
+#[test]
+fn a_token_that_expires_was_good_for_what_has_begun() {
+    for over_http2 in [false, true] {
+        let (app, said) = app_that(|mut stream, said| {
+            read_head(&mut stream)?;
+            said.send("asked").ok()?;
+            thread::sleep(SPARED * 3);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbye!").ok()
+        });
+        let sidecar = Sidecar::start(app);
+        let answer = answer_to(&sidecar, &said, over_http2, || sidecar.authority.expire(&token()));
+        assert_eq!(answer, (200, "bye!".to_owned()), "over HTTP/2: {over_http2}");
+        assert_eq!(sidecar.ask(&get("/x", "")).status, 401, "nothing else begins with it");
+    }
 }
 
 #[test]
