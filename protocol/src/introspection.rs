@@ -6,22 +6,13 @@ use serde_json::{Map, Value};
 use crate::presented::Kind;
 use crate::token::TokenId;
 
-/// Answer of `POST /internal/v1/introspect`. Inactive answers carry nothing else (RFC 7662 §2.2).
+/// Answer of `POST /internal/v1/introspect`, and a line of that of `POST /internal/v1/introspect/many`, which has one for each token, in
+/// their order; `null` is the line of a token of which nothing could be found out. Inactive answers carry nothing else (RFC 7662 §2.2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Introspection {
     Active(Box<ActiveToken>),
     Inactive(Inactive),
-}
-
-/// One line of the answer of `POST /internal/v1/introspect/many`, which has one for each token, in their order; `null` is the line of a
-/// token of which nothing could be found out.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Line<'a> {
-    #[serde(flatten)]
-    pub active: &'a ActiveToken,
-    /// Whether the event stream that the question named tells of changes to it.
-    pub covered: bool,
 }
 
 /// `{"active": false}` and no word more.
@@ -79,6 +70,15 @@ pub struct ActiveToken {
     /// word is believed for as long as the auth service's configuration says. Absent: as long as JWT and lease allow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub believe_ms: Option<u64>,
+    /// Of one token among several: whether the event stream that the question named tells of changes to it. Of a single one the answer's
+    /// header says that.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub covered: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl std::fmt::Debug for ActiveToken {
@@ -107,25 +107,19 @@ impl Introspection {
 
     /// As deserializing does, but without keeping the whole in memory first to see which of the two it is.
     pub fn parse(json: &[u8]) -> serde_json::Result<Self> {
-        let line = Self::parse_line(json)?;
-        line.map(|(introspection, _)| introspection).ok_or_else(|| serde::de::Error::custom("null is no answer"))
+        Self::parse_line(json)?.ok_or_else(|| serde::de::Error::custom("null is no answer"))
     }
 
-    /// With whether it is covered; `None`: nothing could be found out.
-    pub fn parse_line(json: &[u8]) -> serde_json::Result<Option<(Self, bool)>> {
-        #[derive(Deserialize)]
-        struct Head {
-            active: bool,
-            #[serde(default)]
-            covered: bool,
+    /// `None`: nothing could be found out.
+    pub fn parse_line(json: &[u8]) -> serde_json::Result<Option<Self>> {
+        // As it is usually written; anything that says the same is found out below.
+        if json == br#"{"active":false}"# {
+            return Ok(Some(Self::INACTIVE));
         }
-        let Some(Head { active, covered }) = serde_json::from_slice(json)? else { return Ok(None) };
-        let parsed = if active {
-            Self::Active(serde_json::from_slice(json)?)
-        } else {
-            Self::Inactive(serde_json::from_slice(json)?)
-        };
-        Ok(Some((parsed, covered)))
+        // An answer that is neither is most likely a broken active one.
+        serde_json::from_slice(json).map(|active: Option<_>| active.map(Self::Active)).or_else(|broken| {
+            serde_json::from_slice(json).map(|inactive| Some(Self::Inactive(inactive))).map_err(|_| broken)
+        })
     }
 }
 
@@ -167,6 +161,39 @@ mod tests {
         assert_eq!(serde_json::to_string(&Introspection::INACTIVE).unwrap(), r#"{"active":false}"#);
         for broken in ["{}", r#"{"active":true}"#, r#"{"active":"false"}"#, r#"{"active":false,"sub":"x"}"#, "null"] {
             assert!(serde_json::from_str::<Introspection>(broken).is_err(), "{broken}");
+            assert!(Introspection::parse(broken.as_bytes()).is_err(), "{broken}");
         }
+        for inactive in [r#"{"active":false}"#, "{ \"active\": false }\n"] {
+            assert_eq!(Introspection::parse(inactive.as_bytes()).unwrap(), Introspection::INACTIVE);
+        }
+        assert_eq!(Introspection::parse_line(b"null").unwrap(), None);
+    }
+
+    #[test]
+    fn an_active_answer_is_read_as_it_was_written() {
+        let id: TokenId = "0123456789ABCDEFGHIJKL".parse().unwrap();
+        let told = serde_json::json!({
+            "active": true, "kind": "session", "id": id, "sub": "u", "client_id": "c", "exp": 2, "iat": 1, "session_version": 3,
+            "claims": {"email": "a@b"}, "jwt": "a.b.c", "jwt_exp": 2, "covered": true,
+        });
+        let Introspection::Active(active) = Introspection::parse(told.to_string().as_bytes()).unwrap() else {
+            panic!("not active")
+        };
+        assert!(active.covered && active.id == id && active.claims["email"] == "a@b");
+        assert_eq!(serde_json::to_value(Introspection::Active(active)).unwrap(), told);
+        let Introspection::Active(active) = serde_json::from_value(without(told, "covered")).unwrap() else {
+            panic!("not active")
+        };
+        assert!(!active.covered);
+        let written = serde_json::to_value(active).unwrap();
+        for name in ["active", "kind", "id", "sub", "client_id", "exp", "iat", "jwt", "jwt_exp"] {
+            let broken = without(written.clone(), name).to_string();
+            assert!(Introspection::parse(broken.as_bytes()).is_err(), "without {name}");
+        }
+    }
+
+    fn without(mut told: Value, name: &str) -> Value {
+        told.as_object_mut().unwrap().remove(name);
+        told
     }
 }

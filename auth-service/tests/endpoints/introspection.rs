@@ -118,10 +118,10 @@ async fn tokens_that_are_asked_about_together_are_answered_each_as_if_alone() {
     assert_eq!(active, [Some(false), Some(true), Some(false), Some(false), Some(true)]);
     let (mut single, mut shared) = (service.introspect(&shop, "shop/web").await, lines[1].clone());
     verify(service, shared["jwt"].as_str().unwrap(), "shop/web").await;
-    assert_eq!(shared["covered"], false, "no stream was named");
+    assert_eq!(shared.get("covered"), None, "no stream was named");
     for facts in [&mut single, &mut shared] {
         // Minted anew each time.
-        facts.as_object_mut().unwrap().retain(|name, _| !matches!(name.as_str(), "jwt" | "covered"));
+        facts.as_object_mut().unwrap().remove("jwt");
     }
     assert_eq!(single, shared);
     ask("bank", vec![&shop]).await.expect(403);

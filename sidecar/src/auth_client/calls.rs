@@ -13,7 +13,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
@@ -134,14 +134,13 @@ impl Calls {
         let Whole { body, server_time, stream } =
             self.whole(policy, &Call { stream, most: MAX_ANSWERS, ..call }).await?;
         let answer = |line: &[u8]| {
-            let line_parsed = Introspection::parse_line(line)?;
-            Ok(line_parsed.map(|(value, covered)| {
-                let stream = stream.clone().filter(|_| covered);
-                Answered { value, server_time, size: line.len(), stream }
+            let answer = Introspection::parse_line(line)?;
+            Ok(answer.map(|value| {
+                let covered = matches!(&value, Introspection::Active(active) if active.covered);
+                Answered { value, server_time, size: line.len(), stream: stream.clone().filter(|_| covered) }
             }))
         };
-        let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let answers = lines.map(answer).collect::<Result<Vec<_>, serde_json::Error>>()?;
+        let answers = lines(&body).map(answer).collect::<Result<Vec<_>, serde_json::Error>>()?;
         if answers.len() != questions.tokens.len() {
             return Err(CallError::Malformed(serde::de::Error::custom("not one answer for each token")));
         }
@@ -362,7 +361,11 @@ impl Call {
 }
 
 async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, CallError> {
-    let mut whole = BytesMut::new();
+    let said = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if said > most {
+        return Err(CallError::TooLarge);
+    }
+    let mut whole = BytesMut::with_capacity(said);
     loop {
         let Some(frame) = body.frame().await else { return Ok(whole.freeze()) };
         if let Ok(data) = frame?.into_data() {
@@ -372,4 +375,20 @@ async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, CallError> {
             whole.extend_from_slice(&data);
         }
     }
+}
+
+/// Those that are not empty.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = &rest[..end];
+            rest = rest.get(end + 1..).unwrap_or_default();
+            if !line.is_empty() {
+                return Some(line);
+            }
+        }
+        None
+    })
 }

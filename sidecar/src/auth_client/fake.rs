@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cloakroom_protocol::events::Event;
 use cloakroom_protocol::interest::{Interest, STREAM_HEADER};
 use cloakroom_protocol::internal_api::{self, IntrospectForm, IntrospectMany};
-use cloakroom_protocol::introspection::{ActiveToken, Introspection, Line};
+use cloakroom_protocol::introspection::{ActiveToken, Introspection};
 use cloakroom_protocol::revocation::Acknowledgement;
 use cloakroom_protocol::session::UsageReport;
 use http::{Request, Response, StatusCode};
@@ -260,7 +260,7 @@ fn answer_now(told: &Mutex<Told>, path: &str, body: &[u8]) -> Response<Body> {
             told.introspected.extend(tokens.iter().cloned());
             let covered = told.confirms;
             let line = |token: &String| match told.active.get(token) {
-                Some(active) => serde_json::to_string(&Line { active, covered }),
+                Some(active) => serde_json::to_string(&ActiveToken { covered, ..active.clone() }),
                 None if told.unknown.contains(token) => Ok("null".to_owned()),
                 None => serde_json::to_string(&Introspection::INACTIVE),
             };

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cloakroom_protocol::internal_api::{IntrospectMany, MOST_TOKENS};
-use cloakroom_protocol::introspection::{ActiveToken, Introspection, Line, True};
+use cloakroom_protocol::introspection::{ActiveToken, Introspection, True};
 use cloakroom_protocol::presented::ForeignToken;
 use cloakroom_protocol::registration::PolicyRegistration;
 use cloakroom_protocol::token::{OpaqueToken, TokenKind};
@@ -49,7 +49,7 @@ pub async fn introspect(
     })
 }
 
-/// A line for each token (see [`Line`]), read together: to the store they are one round trip.
+/// A line for each token (see [`Introspection`]), read together: to the store they are one round trip.
 pub async fn introspect_many(
     State(app): State<Shared>,
     caller: Caller,
@@ -69,9 +69,10 @@ pub async fn introspect_many(
     let (mut lines, mut covers) = (String::new(), false);
     for answer in futures::future::join_all(answers).await {
         lines += &match answer {
-            Ok(Answer::Active(active, covered)) => {
-                covers |= covered == Covered::Yes;
-                to_json(&Line { active: &active, covered: covered == Covered::Yes })
+            Ok(Answer::Active(mut active, covered)) => {
+                active.covered = covered == Covered::Yes;
+                covers |= active.covered;
+                to_json(&active)
             }
             Ok(Answer::Inactive) => to_json(&Introspection::INACTIVE),
             Ok(Answer::Bare(_)) | Err(_) => "null".to_owned(),
@@ -205,6 +206,7 @@ pub fn active(app: &App, identity: Identity, policy: &PolicyRegistration, now: u
         jwt: minted.jwt,
         jwt_exp: minted.exp,
         believe_ms: None,
+        covered: false,
     })
 }
 
