@@ -40,7 +40,7 @@ use calls::Calls;
 use connection::{Keeper, State};
 use endpoint::Endpoint;
 use exchange::Flight;
-use inquiries::Inquiries;
+use inquiries::{Inquiries, UNDERWAY};
 use workload_token::{TokenSource, WorkloadToken};
 
 /// At 5 ms each, twelve thousand a second.
@@ -222,7 +222,9 @@ impl AuthClient {
         self.runtime.spawn(async move {
             keeper.run(client.target.subscribe(), &client.metrics, &mut rand::make_rng::<StdRng>()).await;
         });
-        self.runtime.spawn(self.clone().put_inquiries());
+        for _ in 0..UNDERWAY {
+            self.runtime.spawn(self.clone().put_inquiries());
+        }
         self.runtime.spawn(self.clone().follow_events());
         self.runtime.spawn(self.clone().acknowledge(rand::make_rng::<StdRng>()));
         self.runtime.spawn(self.clone().keep_up());

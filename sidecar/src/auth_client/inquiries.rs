@@ -7,7 +7,7 @@ use cloakroom_protocol::introspection::Introspection;
 use cloakroom_protocol::presented::Presented;
 use cloakroom_protocol::token::OpaqueToken;
 use http::StatusCode;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::calls::{Answered, CallError};
@@ -16,7 +16,7 @@ use crate::config::Policy;
 use crate::token_cache::{Fingerprint, Question};
 
 /// Requests under way at a time. What comes meanwhile shares the next one.
-const UNDERWAY: usize = 2;
+pub const UNDERWAY: usize = 2;
 
 #[derive(Default)]
 pub struct Inquiries {
@@ -79,22 +79,15 @@ impl AuthClient {
         Ok(Told { answered, occasion })
     }
 
-    /// Runs for as long as the process does.
+    /// One request after the other; runs for as long as the process does, [`UNDERWAY`] times.
     pub(super) async fn put_inquiries(self: Arc<Self>) {
-        let places = Arc::new(Semaphore::new(UNDERWAY));
         loop {
-            self.inquiries.came.notified().await;
-            while let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-                let batch = self.inquiries.take(MOST_TOKENS);
-                if batch.is_empty() {
-                    break;
-                }
-                let this = Arc::clone(&self);
-                tokio::spawn(async move {
-                    this.put(batch).await;
-                    drop(place);
-                    this.inquiries.came.notify_one();
-                });
+            let batch = self.inquiries.take(MOST_TOKENS);
+            if batch.is_empty() {
+                // Remembered if it comes before this.
+                self.inquiries.came.notified().await;
+            } else {
+                self.put(batch).await;
             }
         }
     }
