@@ -114,7 +114,7 @@ impl AccessLog {
             decision_id: entry.decision_id,
             duration_ms: entry.took.map(milliseconds),
             grpc_status: entry.grpc_status,
-            level: Text(&entry.event.level()),
+            level: entry.event.level().as_str(),
             message: entry.event.message(),
             method: entry.method,
             path: entry.path,
@@ -150,7 +150,7 @@ struct Line<'e> {
     duration_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     grpc_status: Option<&'e str>,
-    level: Text<'e>,
+    level: &'e str,
     message: &'e str,
     method: &'e str,
     path: &'e str,

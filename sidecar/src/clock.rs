@@ -18,8 +18,14 @@ impl Display for Rfc3339 {
         let seconds = self.0.as_secs();
         let (year, month, day) = civil_date(seconds / 86_400);
         let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-        let millis = self.0.subsec_millis();
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        for (place, number) in
+            [(0..4, year), (5..7, month), (8..10, day), (11..13, hour), (14..16, minute), (17..19, second)]
+        {
+            write_digits(number, &mut text[place]);
+        }
+        write_digits(self.0.subsec_millis().into(), &mut text[20..23]);
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 
@@ -28,16 +34,31 @@ pub struct HttpDate(pub u64);
 
 impl Display for HttpDate {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+        const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
         let (year, month, day) = civil_date(self.0 / 86_400);
         let (hour, minute, second) = (self.0 / 3600 % 24, self.0 / 60 % 60, self.0 % 60);
-        let weekday = usize::try_from(self.0 / 86_400 % 7).ok().and_then(|day| DAYS.get(day)).unwrap_or(&"");
-        let month = usize::try_from(month).ok().and_then(|month| MONTHS.get(month - 1)).unwrap_or(&"");
-        write!(f, "{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+        let weekday = DAYS[usize::try_from(self.0 / 86_400 % 7).unwrap_or_default()];
+        let month = MONTHS[usize::try_from(month - 1).unwrap_or_default()];
+        let mut text = *b"Thu, 00 Jan 0000 00:00:00 GMT";
+        text[0..3].copy_from_slice(weekday);
+        text[8..11].copy_from_slice(month);
+        for (place, number) in [(5..7, day), (12..16, year), (17..19, hour), (20..22, minute), (23..25, second)] {
+            write_digits(number, &mut text[place]);
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+/// As many as there is room for: formatting each number on its own costs many times as much.
+fn write_digits(mut number: u64, room: &mut [u8]) {
+    for digit in room.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+    }
+}
+
+const MONTHS: [&[u8; 3]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
 /// Days since the epoch to a date of the Gregorian calendar, counting years from March so that leap days come last.
 fn civil_date(days: u64) -> (u64, u64, u64) {
@@ -58,7 +79,7 @@ pub fn parse_http_date(text: &str) -> Option<u64> {
     let mut parts = rest.split([' ', ':']);
     let mut number = || parts.next()?.parse::<u64>().ok();
     let day = number()?;
-    let month = 1 + MONTHS.iter().position(|name| rest.get(3..6) == Some(name))? as u64;
+    let month = 1 + MONTHS.iter().position(|name| rest.as_bytes().get(3..6) == Some(&name[..]))? as u64;
     parts.next()?;
     let mut number = || parts.next()?.parse::<u64>().ok();
     let (year, hour, minute, second) = (number()?, number()?, number()?, number()?);

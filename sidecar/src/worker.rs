@@ -72,6 +72,8 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(runtime: Runtime, seed: u64, log: AccessLog) -> Rc<Self> {
+        let mut decision_prefix = String::new();
+        push_base62(seed, 8, &mut decision_prefix);
         Rc::new(Self {
             now: Cell::new((runtime.clock)()),
             policy: RefCell::new(Cache::new(Arc::clone(&runtime.policy))),
@@ -85,7 +87,7 @@ impl Worker {
             log: RefCell::new(log),
             stage: Cell::new(Stage::Serving),
             decisions: Cell::new(0),
-            decision_prefix: base62(seed, 8),
+            decision_prefix,
             open: Cell::new(0),
             early: Cell::new(0),
         })
@@ -151,7 +153,10 @@ impl Worker {
     pub fn new_decision(&self) -> String {
         let count = self.decisions.get() + 1;
         self.decisions.set(count);
-        format!("{}{}", self.decision_prefix, base62(count, 4))
+        let mut id = String::with_capacity(self.decision_prefix.len() + BASE62_DIGITS);
+        id.push_str(&self.decision_prefix);
+        push_base62(count, 4, &mut id);
+        id
     }
 
     /// Every answer from now on is its connection's last, and connections that wait for a further request are closed.
@@ -190,13 +195,19 @@ impl Worker {
     }
 }
 
-fn base62(mut number: u64, digits: usize) -> String {
+/// Of the largest number.
+const BASE62_DIGITS: usize = 11;
+
+/// At least so many digits.
+fn push_base62(mut number: u64, least: usize, text: &mut String) {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut text = Vec::new();
-    while text.len() < digits || number > 0 {
-        text.push(ALPHABET[usize::try_from(number % 62).unwrap_or_default()]);
+    let mut digits = [b'0'; BASE62_DIGITS];
+    let mut first = digits.len();
+    while number > 0 {
+        first -= 1;
+        digits[first] = ALPHABET[usize::try_from(number % 62).unwrap_or_default()];
         number /= 62;
     }
-    text.reverse();
-    String::from_utf8(text).unwrap_or_default()
+    let first = first.min(digits.len() - least);
+    text.push_str(std::str::from_utf8(&digits[first..]).unwrap_or_default());
 }

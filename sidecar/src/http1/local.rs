@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use crate::clock::HttpDate;
 use crate::local_response::LocalResponse;
-use crate::request::forward::{write_field, write_length, write_text};
+use crate::request::forward::{write_field, write_length, write_number, write_text};
 
 /// The head, and the body unless the request was HEAD. `now`: Unix seconds.
 pub fn write(response: &LocalResponse, to_head: bool, close: bool, now: u64, out: &mut Vec<u8>) {
@@ -32,6 +32,10 @@ pub fn write_status(status: u16, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     } else {
         let known = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-        write_text(out, format_args!("HTTP/1.1 {status} {}\r\n", known.unwrap_or_default()));
+        out.extend_from_slice(b"HTTP/1.1 ");
+        write_number(status.into(), out);
+        out.push(b' ');
+        out.extend_from_slice(known.unwrap_or_default().as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
 }

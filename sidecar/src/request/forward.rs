@@ -152,7 +152,21 @@ pub fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 }
 
 pub fn write_length(length: u64, out: &mut Vec<u8>) {
-    write_text(out, format_args!("Content-Length: {length}\r\n"));
+    out.extend_from_slice(b"Content-Length: ");
+    write_number(length, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What every answer has in it is worth less than `fmt` takes for it.
+pub fn write_number(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    while first == digits.len() || number > 0 {
+        first -= 1;
+        digits[first] = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+    }
+    out.extend_from_slice(&digits[first..]);
 }
 
 /// Appends formatted text.

@@ -276,12 +276,20 @@ impl Face {
 fn problem(face: &Face, detail: Option<&str>, decision_id: &str) -> LocalResponse {
     // All of it is ours, and has nothing that JSON would escape.
     let (before, detail, after) = detail.map_or(("", "", ""), |detail| (r#""detail":""#, detail, r#"","#));
-    let body = format!(
-        r#"{{"decision_id":"{decision_id}",{before}{detail}{after}"status":{status},"title":"{title}","type":"about:blank"}}"#,
-        status = face.status.as_u16(),
-        title = face.title
-    );
-    pages::respond(face.status, face.title, "application/problem+json", body)
+    let body = [
+        r#"{"decision_id":""#,
+        decision_id,
+        r#"","#,
+        before,
+        detail,
+        after,
+        r#""status":"#,
+        face.status.as_str(),
+        r#","title":""#,
+        face.title,
+        r#"","type":"about:blank"}"#,
+    ];
+    pages::respond(face.status, face.title, "application/problem+json", body.concat())
 }
 
 /// All of it is ours: nothing of the request is in it.
