@@ -75,12 +75,15 @@ impl Buffer {
     pub fn consume(&mut self, count: usize) {
         self.start += count.min(self.len());
         if self.is_empty() {
-            (self.start, self.end) = (0, 0);
+            self.clear();
         }
     }
 
     pub fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
+        if self.parked {
+            *self = Self::default();
+        }
     }
 
     /// Appends what there is room for, and says how much that was.
@@ -133,7 +136,8 @@ impl Buffer {
         pool.give_back(std::mem::replace(self, larger));
     }
 
-    /// Gives the memory back though something is in it, where that is little: whoever sends a byte a minute holds bytes and not buffers.
+    /// Gives the memory back though something is in it, where that is little: whoever sends a byte a minute, or waits for somebody else,
+    /// holds bytes and not buffers.
     pub fn park(&mut self, pool: &Buffers) {
         if !self.parked && self.capacity() == SMALL && (1..PARKED).contains(&self.len()) {
             let held: Box<[u8]> = self.filled().into();
@@ -291,9 +295,6 @@ impl Buffers {
     pub fn give_back(&self, mut buffer: Buffer) {
         buffer.clear();
         buffer.lent = None;
-        if buffer.parked {
-            return;
-        }
         let (kept, limit) = match buffer.capacity() {
             SMALL => (&self.small, KEPT_SMALL),
             LARGE => (&self.large, KEPT_LARGE),
@@ -373,6 +374,12 @@ mod tests {
         let mut context = Context::from_waker(std::task::Waker::noop());
         assert!(buffer.poll_fill_from_pool(&mut context, &mut rest, &pool).is_ready());
         assert_eq!((buffer.filled(), pool.lent.get()), (&b"GET / HTTP/1.1"[..], SMALL));
+        buffer.park(&pool);
+        buffer.consume(4);
+        assert_eq!(buffer.filled(), b"/ HTTP/1.1");
+        buffer.consume(10);
+        assert_eq!((buffer.capacity(), pool.lent.get()), (0, 0), "nothing is left that waits");
+        let mut buffer = pool.small();
         buffer.append(&[b'x'; PARKED]);
         buffer.park(&pool);
         assert_eq!(pool.lent.get(), SMALL, "too much to be worth it");

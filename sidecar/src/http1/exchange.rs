@@ -69,7 +69,10 @@ impl<'e> Exchange<'e> {
                     self.connection.worker.buffers.give_back_text(std::mem::take(&mut forwarding.head));
                     return ending;
                 }
-                Step::Ask(token, outage) => answer = Some(authority.exchange(&token, outage).await),
+                Step::Ask(token, outage) => {
+                    self.input.park(&self.connection.worker.buffers);
+                    answer = Some(authority.exchange(&token, outage).await);
+                }
                 Step::Own(head, token, reading) => {
                     let response = authority.own_path(&head, self.connection.app_port, token).await;
                     let response = self.connection.gate(&policy).answer_own(&head, reading, response);
