@@ -37,6 +37,7 @@ lint:
 
 bench: cli # Envoy and Oathkeeper too, where bench/peers has fetched them
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile dist --locked --target $(static) -p cloakroom-sidecar
+	cargo build --release --locked -p cloakroom-sidecar --example quick-authority
 	bench/run
 	bench/auth-service
 

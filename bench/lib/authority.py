@@ -1,4 +1,4 @@
-"""Who says which tokens are good: the real auth service for Cloakroom's sidecar, and for peers something as quick as can be."""
+"""Who says which tokens are good: the real auth service, and something as quick as can be, so that nothing but the proxy's own work counts."""
 
 import base64
 import concurrent.futures
@@ -12,6 +12,7 @@ import urllib.parse
 import zlib
 
 from .nginx import start_nginx
+from .process import wait_for_port
 
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 # What the quick authority refuses; as good as any other beginning to the real one, which does not know the token.
@@ -88,3 +89,9 @@ server {
 def start_quick_authority(processes, folder, core, port):
     """Answers at once, 200 or 401, with a header of a JWT's size: less work than any real one has."""
     start_nginx(processes, folder / "authority", QUICK, core, PORT=port, UNKNOWN=UNKNOWN, JWT="e" * 700)
+
+
+def start_quick_auth_service(processes, folder, binary, core, port):
+    """The same in the sidecar's own protocol: bench/authority."""
+    processes.start([binary, port, UNKNOWN], core, log=folder / "quick-auth-service.log")
+    wait_for_port(port, "the quick auth service")
