@@ -93,7 +93,7 @@ async fn with_body(
 }
 
 /// Sends the request's body, and gives the connection's half back if all of it went. Nobody can expect an answer meanwhile, so the time
-/// for one begins anew with each piece.
+/// for one begins anew with each piece. It may go on behind an answer, but not without its session.
 async fn send_body(
     session: Rc<Session>,
     forwarding: Rc<Forwarding>,
@@ -103,6 +103,7 @@ async fn send_body(
     done: oneshot::Sender<OwnedWriteHalf>,
 ) -> Result<(), Unreadable> {
     let timed = Timed::new(&session, forwarding.policy.limits.idle_timeout);
+    timed.bind(&forwarding, Bond::Unanswered);
     let limits = Limits { worker: &session.worker, deadline: timed.deadline() };
     let chunked = forwarding.reading.framing == Framing::Chunked;
     let mut allowed = forwarding.policy.limits.request_body;
@@ -114,7 +115,12 @@ async fn send_body(
             Poll::Pending if timed.has_passed(cx) => Poll::Ready(Err(Unreadable::TimedOut)),
             other => other.map(Ok),
         })
-        .await?;
+        .await;
+        // Whoever waits for the answer learns of that by himself, and is told otherwise while the app signs out.
+        if frame.is_err() && forwarding.is_cut_off(&session.worker) {
+            return Ok(());
+        }
+        let frame = frame?;
         out.clear();
         match frame {
             // The client reset the stream; nobody waits for an answer.

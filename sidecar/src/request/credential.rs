@@ -68,11 +68,8 @@ pub fn find(
 /// headers for credentials. Only a token of ours is for nobody but us.
 pub fn leave_to_app(cleansed: &mut Cleansed<'_>, sources: &[TokenSource]) {
     for (index, field) in cleansed.head.fields.iter().enumerate() {
-        let is_source = |source: &TokenSource| match source {
-            TokenSource::Header { name, .. } => field.name.eq_ignore_ascii_case(name.as_str()),
-            TokenSource::Cookie(_) => false,
-        };
-        let is_credential = field.name.eq_ignore_ascii_case("authorization") || sources.iter().any(is_source);
+        let mut names = headers(sources).map(|(name, _)| name).chain(["authorization"]);
+        let is_credential = names.any(|name| field.name.eq_ignore_ascii_case(name));
         if is_credential && !holds_token(field.value) && !cleansed.is_nominated(field.name) {
             cleansed.dropped.remove(index);
         }
@@ -86,11 +83,14 @@ fn holds_token(value: &[u8]) -> bool {
 
 /// Whether anything came in a header that is a source, good or bad.
 pub fn is_in_header(cleansed: &Cleansed<'_>, sources: &[TokenSource]) -> bool {
-    sources.iter().any(|source| match source {
-        TokenSource::Cookie(_) => false,
-        TokenSource::Header { name, scheme } => {
-            !matches!(from_header(cleansed, name.as_str(), scheme.as_deref()), Ok(None))
-        }
+    headers(sources).any(|(name, scheme)| !matches!(from_header(cleansed, name, scheme), Ok(None)))
+}
+
+/// Those of the sources that are headers, with their schemes.
+fn headers(sources: &[TokenSource]) -> impl Iterator<Item = (&str, Option<&str>)> {
+    sources.iter().filter_map(|source| match source {
+        TokenSource::Header { name, scheme } => Some((name.as_str(), scheme.as_deref())),
+        TokenSource::Cookie(_) => None,
     })
 }
 

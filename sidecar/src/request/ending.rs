@@ -190,6 +190,11 @@ impl Forwarding {
         }
     }
 
+    /// Whether it may not go on, whatever else there is to wait for.
+    pub fn is_cut_off(&self, worker: &Worker) -> bool {
+        matches!(self.lapse(worker), Some(End::Over | End::Unheard))
+    }
+
     /// How its session has ended, for all that is heard.
     fn lapse(&self, worker: &Worker) -> Option<End> {
         let identity = self.identity.as_ref()?;

@@ -175,6 +175,37 @@ fn over_http_2_it_is_the_stream_that_ends() {
     });
 }
 
+#[test]
+fn an_upload_behind_its_answer_ends_with_its_session() {
+    let (app, said) = app_that(|mut stream, said| {
+        read_head(&mut stream)?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").ok()?;
+        said.send("answered").ok()?;
+        let mut bytes = vec![0; 65536];
+        while matches!(stream.read(&mut bytes), Ok(1..)) {}
+        said.send("left").ok()
+    });
+    let sidecar = Sidecar::start(app);
+    run(async {
+        let mut sender = connect(&sidecar).await;
+        // A frame each 20 ms.
+        let upload = Frames::new((0..400).map(|_| Frame::data(Bytes::from("x"))).collect());
+        let answer = sender.send_request(request("POST", "/upload").body(upload).unwrap()).await.unwrap();
+        assert_eq!(whole(answer).await.2, "ok");
+        let said = tokio::task::spawn_blocking(move || {
+            await_word(&said, "answered");
+            said
+        });
+        let said = said.await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(said.try_recv().is_err(), "it goes on");
+        let ended = Instant::now();
+        sidecar.authority.revoke(&token());
+        tokio::task::spawn_blocking(move || await_word(&said, "left")).await.unwrap();
+        in_time(ended);
+    });
+}
+
 /// Without keeping the client's own runtime from its work.
 async fn twice(said: Receiver<&'static str>, word: &'static str) -> Receiver<&'static str> {
     let waiting = tokio::task::spawn_blocking(move || {
