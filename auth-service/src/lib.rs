@@ -27,6 +27,7 @@ pub mod record;
 pub mod registry;
 pub mod reseal;
 pub mod revoke;
+pub mod room;
 pub mod routes;
 pub mod serve;
 pub mod start;

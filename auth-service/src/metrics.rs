@@ -37,6 +37,8 @@ pub struct Metrics {
     pub tokens: Family<Outcome, Counter>,
     pub store_errors: Counter,
     pub sidecars: Gauge,
+    /// Of the public port's clients, for want of memory.
+    pub turned_away: Counter,
 }
 
 impl Metrics {
@@ -52,6 +54,7 @@ impl Metrics {
             tokens: Family::default(),
             store_errors: Counter::default(),
             sidecars: Gauge::default(),
+            turned_away: Counter::default(),
         };
         {
             let mut registry = metrics.registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,6 +76,11 @@ impl Metrics {
             registry.register("token_requests", "Token requests by outcome", metrics.tokens.clone());
             registry.register("store_errors", "Requests that the store failed", metrics.store_errors.clone());
             registry.register("sidecars", "Sidecars whose event stream is open here", metrics.sidecars.clone());
+            registry.register(
+                "turned_away",
+                "Connections and requests of the public port that there was no memory for",
+                metrics.turned_away.clone(),
+            );
         }
         metrics
     }

@@ -19,7 +19,7 @@ use crate::endpoint::problem::problem;
 use crate::endpoint::{admin, health, internal, oauth, pages, provider_logout};
 
 /// Forms and documents are small.
-const PUBLIC_BODY: usize = 64 << 10;
+pub const PUBLIC_BODY: usize = 64 << 10;
 /// Usage reports come in batches.
 const INTERNAL_BODY: usize = 1 << 20;
 /// Says which request this was; the log, the audit trail and every error have the same id.

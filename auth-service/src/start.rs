@@ -30,6 +30,7 @@ use crate::password::{PasswordError, PasswordPool};
 use crate::random::{NoEntropy, Random};
 use crate::registry::Registry;
 use crate::reseal;
+use crate::room::Room;
 use crate::serve::{GRACE, serve};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
@@ -118,15 +119,22 @@ pub async fn start_with(config: Config, parts: Parts) -> Result<Running, StartEr
     let acceptor = |certificate: &Option<Arc<Certificate>>| {
         certificate.as_ref().map(|certificate| TlsAcceptor::from(Arc::new(certificate.server_config())))
     };
-    serving.spawn(serve(public, acceptor(&public_certificate), routes::public(Arc::clone(&app)), stopping.clone()));
+    serving.spawn(serve(
+        public,
+        acceptor(&public_certificate),
+        routes::public(Arc::clone(&app)),
+        Some(Room::of_this_process(app.metrics.turned_away.clone())),
+        stopping.clone(),
+    ));
     serving.spawn(serve(
         internal,
         acceptor(&internal_certificate),
         routes::internal(Arc::clone(&app)),
+        None,
         stopping.clone(),
     ));
     let metrics_addr = metrics.map(|(listener, address)| {
-        serving.spawn(serve(listener, None, routes::metrics(Arc::clone(&app)), stopping));
+        serving.spawn(serve(listener, None, routes::metrics(Arc::clone(&app)), None, stopping));
         address
     });
 

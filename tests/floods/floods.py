@@ -26,8 +26,7 @@ GET = "GET {} HTTP/1.1\r\nHost: a\r\n\r\n"
 
 def main():
     words = " ".join(sys.argv[1:])
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allow_many_files()
     app = start_app()
     tally = sidecar.Tally()
     with sidecar.Processes() as processes:
@@ -36,6 +35,11 @@ def main():
             if words in name:
                 tally.check(name, judge(processes, app, attack))
     tally.finish()
+
+
+def allow_many_files():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def judge(processes, app, attack):

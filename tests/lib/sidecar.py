@@ -97,17 +97,17 @@ class Processes:
         self.started.append(process)
         return process
 
-    def auth_service(self, *arguments):
-        """`cloakroom local`, of which only the auth service is used; what its ready file says."""
+    def auth_service(self, *arguments, environment=None):
+        """`cloakroom local`, of which only the auth service is used; what its ready file says, and its process as `process`."""
         ready = self.folder / "ready.json"
         ports = ["--app-port", "0", "--auth-port", "0", "--internal-port", "0"]
-        process = self.start([os.environ.get("CLOAKROOM_BIN") or binary("cloakroom"), "local", "--ready-file", ready, *ports, *arguments])
+        process = self.start([os.environ.get("CLOAKROOM_BIN") or binary("cloakroom"), "local", "--ready-file", ready, *ports, *arguments], environment)
         end = time.monotonic() + PATIENCE
         while not ready.exists():
             if process.poll() is not None or time.monotonic() > end:
                 sys.exit(f"cloakroom local did not get ready: {pathlib.Path(process.log).read_text()}")
             time.sleep(0.05)
-        return json.loads(ready.read_text())
+        return {**json.loads(ready.read_text()), "process": process}
 
     def sidecar(self, app_port, change=lambda config: None, ready=None, workers=1, environment=None, under=()):
         """A `cloakroom-sidecar` process before the app's port; `under` another program, where one is named."""

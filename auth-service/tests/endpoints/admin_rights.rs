@@ -39,7 +39,7 @@ impl ApiServer {
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
             let (_stop, stopping) = tokio::sync::watch::channel(false);
-            cloakroom_auth_service::serve::serve(listener, None, router, stopping).await;
+            cloakroom_auth_service::serve::serve(listener, None, router, None, stopping).await;
         });
         url
     }
