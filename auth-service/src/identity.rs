@@ -12,7 +12,7 @@ use crate::record::grant::{self, Grant};
 use crate::record::hash::StoredHash;
 use crate::record::profile::Profile;
 use crate::record::session::{self, SeatedSession, Terms};
-use crate::registry::terms;
+use crate::registry::{Holder, Registry, terms};
 use crate::store::{Store, StoreError};
 
 /// A use is written down only when the last one is this long ago, or a twentieth of the idle time: reading costs no write.
@@ -59,11 +59,11 @@ pub enum Asker<'a> {
     /// A sidecar: sessions of this policy only, and tokens for its audience.
     Policy(&'a PolicyRegistration),
     /// A gateway or resource server, for these audiences; no sessions.
-    Audiences(&'a [String]),
+    Audiences(&'a [String], &'a Registry),
     /// The client that a token was issued to.
     Client(&'a str),
     /// An administrator.
-    Anyone(&'a crate::registry::Registry),
+    Anyone(&'a Registry),
 }
 
 /// `None` is "not active", whatever the reason: unknown, expired, revoked, or meant for somebody else (RFC 7662 §2.2).
@@ -86,7 +86,7 @@ pub async fn identify(
                 let Some(policy) = registry.get(&client) else { return Ok(None) };
                 Ok(of_session(token, client, seated, terms(&policy), idle_for, now, &policy.audience))
             }
-            Asker::Audiences(_) | Asker::Client(_) => Ok(None),
+            Asker::Audiences(..) | Asker::Client(_) => Ok(None),
         },
         TokenKind::Access => {
             let Some(grant) = grant::load(store, token.id()).await? else { return Ok(None) };
@@ -94,7 +94,13 @@ pub async fn identify(
         }
         TokenKind::ApiKey => {
             let Some(api_key) = api_key::load(store, token.id()).await? else { return Ok(None) };
-            Ok(of_api_key(token, api_key, now).filter(|identity| is_meant_for(identity, asker)))
+            let namespace = api_key.facts.of.as_ref().map(|of| of.namespace().to_owned());
+            let identity = of_api_key(token, api_key, now);
+            let identity = match namespace {
+                Some(namespace) => identity.and_then(|identity| at_home(identity, &namespace, asker)),
+                None => identity,
+            };
+            Ok(identity.filter(|identity| is_meant_for(identity, asker)))
         }
         // A refresh token is for the token endpoint alone.
         TokenKind::Refresh => Ok(None),
@@ -104,9 +110,22 @@ pub async fn identify(
 fn is_meant_for(identity: &Identity, asker: Asker<'_>) -> bool {
     match asker {
         Asker::Policy(policy) => identity.aud.contains(&policy.audience),
-        Asker::Audiences(audiences) => identity.aud.iter().any(|aud| audiences.contains(aud)),
+        Asker::Audiences(audiences, _) => identity.aud.iter().any(|aud| audiences.contains(aud)),
         Asker::Client(client) => identity.client_id == client,
         Asker::Anyone(_) => true,
+    }
+}
+
+/// What a resource of some namespace asked for counts at that namespace's policies only. That was judged when it was registered; but audiences
+/// come and go with policies, and the next to hold one may be another namespace.
+fn at_home(mut identity: Identity, namespace: &str, asker: Asker<'_>) -> Option<Identity> {
+    match asker {
+        Asker::Policy(policy) => (policy.policy.namespace() == namespace).then_some(identity),
+        Asker::Audiences(_, registry) => {
+            identity.aud.retain(|aud| registry.holder(aud) == Holder::Namespace(namespace.to_owned()));
+            Some(identity)
+        }
+        Asker::Client(_) | Asker::Anyone(_) => Some(identity),
     }
 }
 

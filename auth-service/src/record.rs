@@ -13,6 +13,7 @@ pub mod flow;
 pub mod grant;
 pub mod group;
 pub mod hash;
+pub mod key_of_resource;
 pub mod once;
 pub mod origin;
 pub mod profile;

@@ -38,6 +38,13 @@ pub enum RegistryError {
     Store(#[from] StoreError),
 }
 
+/// Whose policies an audience is of. It is one namespace's at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    Namespace(String),
+    Nobody,
+}
+
 pub fn terms(policy: &PolicyRegistration) -> Terms {
     Terms { idle: policy.session.idle_seconds, absolute: policy.session.absolute_seconds }
 }
@@ -63,6 +70,16 @@ impl Registry {
         let origin = url.origin().ascii_serialization();
         let there = |policy: &&Arc<PolicyRegistration>| policy.origins.contains(&origin);
         self.all().iter().filter(there).map(|policy| policy.audience.clone()).collect()
+    }
+
+    /// Whoever registered it; or whose policy's name it is, since nobody else can register that.
+    pub fn holder(&self, audience: &str) -> Holder {
+        let policies = self.policies.load();
+        let registered = policies.values().find(|policy| policy.audience == audience);
+        let named = || audience.parse::<PolicyRef>().ok();
+        let namespace = registered.map(|policy| policy.policy.namespace().to_owned());
+        let namespace = namespace.or_else(|| named().map(|policy| policy.namespace().to_owned()));
+        namespace.map_or(Holder::Nobody, Holder::Namespace)
     }
 
     pub async fn reload(&self, store: &dyn Store) -> Result<(), StoreError> {

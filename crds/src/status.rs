@@ -1,4 +1,4 @@
-//! What the operator reports of an AuthPolicy. Condition names follow the Gateway API's conventions for policies.
+//! What the operator reports. Condition names follow the Gateway API's conventions for policies.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
@@ -46,6 +46,7 @@ pub enum ConditionType {
     Accepted,
     Enforced,
     Degraded,
+    Ready,
 }
 
 impl ConditionType {
@@ -54,6 +55,7 @@ impl ConditionType {
             Self::Accepted => "Accepted",
             Self::Enforced => "Enforced",
             Self::Degraded => "Degraded",
+            Self::Ready => "Ready",
         }
     }
 }
@@ -103,6 +105,14 @@ pub enum Reason {
     UpgradeFailed,
     /// Not every sidecar has taken the new configuration yet.
     Updating,
+    /// The Secret holds a credential that is good.
+    Ready,
+    /// There is a Secret of the name that the operator would use, and it belongs to somebody else.
+    SecretTaken,
+    /// An administrator revoked the credential.
+    Revoked,
+    /// The credential's time is over.
+    Expired,
 }
 
 impl Reason {
@@ -129,6 +139,10 @@ impl Reason {
             Self::RestartNeeded => "RestartNeeded",
             Self::UpgradeFailed => "UpgradeFailed",
             Self::Updating => "Updating",
+            Self::Ready => "Ready",
+            Self::SecretTaken => "SecretTaken",
+            Self::Revoked => "Revoked",
+            Self::Expired => "Expired",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::AuthPolicy;
+use crate::{ApiKey, AuthPolicy};
 
 /// One generated file.
 pub struct File {
@@ -22,12 +22,24 @@ impl File {
 
 /// Every file that is generated from the types of this crate.
 pub fn files() -> Vec<File> {
-    vec![File { name: "authpolicies.cloakroom.dev.yaml", text: yaml(&auth_policy()) }]
+    vec![
+        File { name: "authpolicies.cloakroom.dev.yaml", text: yaml(&auth_policy()) },
+        File { name: "apikeys.cloakroom.dev.yaml", text: yaml(&api_key()) },
+    ]
 }
 
 /// The definition of `AuthPolicy`, as installed.
 pub fn auth_policy() -> Value {
-    let mut crd = serde_json::to_value(AuthPolicy::crd()).unwrap_or_default();
+    definition::<AuthPolicy>()
+}
+
+/// The definition of `ApiKey`, as installed.
+pub fn api_key() -> Value {
+    definition::<ApiKey>()
+}
+
+fn definition<K: CustomResourceExt>() -> Value {
+    let mut crd = serde_json::to_value(K::crd()).unwrap_or_default();
     remove_nullable(&mut crd);
     crd
 }

@@ -1,7 +1,7 @@
-//! Watches and triggers. Everything a policy depends on leads to its reconciliation.
+//! Watches and triggers. Everything a policy depends on leads to its reconciliation; a credential is looked at again and again.
 
 use std::fmt::Debug;
-use std::future::Future;
+use std::future::{Future, Ready, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::context::Context;
+use crate::credential::{self, ApiKey, Credential};
 use crate::names;
 use crate::policy;
 use crate::telemetry::Outcome;
@@ -32,7 +33,14 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// Reconciles until `end`, as the leader.
-pub(crate) async fn run(context: Arc<Context>, end: impl Future<Output = ()> + Send + Sync + 'static) {
+pub(crate) async fn run<F>(context: Arc<Context>, end: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + Sync + 'static,
+{
+    tokio::join!(policies(context.clone(), end()), credentials::<ApiKey>(context, end()));
+}
+
+async fn policies(context: Arc<Context>, end: impl Future<Output = ()> + Send + Sync + 'static) {
     let client = || context.client.clone();
     let policies: Api<AuthPolicy> = Api::all(client());
     let ours = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY));
@@ -63,22 +71,54 @@ pub(crate) async fn run(context: Arc<Context>, end: impl Future<Output = ()> + S
         .graceful_shutdown_on(end);
     let housekeeping = tokio::spawn(housekeeping(context.clone()));
     let failures = context.clone();
-    controller
-        .run(reconcile, retry, context)
-        .for_each(|result| {
-            let outcome = match result {
-                // Retired meanwhile.
-                Ok(_) | Err(Error::ObjectNotFound(_)) => "done",
-                Err(error) => {
-                    tracing::warn!(%error, "a reconciliation failed; it is repeated");
-                    "failed"
-                }
-            };
-            failures.metrics.reconciliations.get_or_create(&Outcome { outcome }).inc();
-            std::future::ready(())
-        })
-        .await;
+    controller.run(reconcile, retry, context).for_each(|result| count(&failures, &result)).await;
     housekeeping.abort();
+}
+
+/// Nothing but the resources themselves is watched: Secrets are neither listed nor watched, but read by their names.
+async fn credentials<K: Credential>(context: Arc<Context>, end: impl Future<Output = ()> + Send + Sync + 'static) {
+    let failures = context.clone();
+    Controller::new(Api::<K>::all(context.client.clone()), watcher::Config::default())
+        .with_config(Config::default().debounce(DEBOUNCE).concurrency(8))
+        .graceful_shutdown_on(end)
+        .run(reconcile_credential, retry_credential, context)
+        .for_each(|result| count(&failures, &result))
+        .await;
+}
+
+fn count<T, E: std::error::Error + 'static>(
+    context: &Context,
+    result: &Result<T, Error<E, watcher::Error>>,
+) -> Ready<()> {
+    let outcome = match result {
+        // Retired meanwhile.
+        Ok(_) | Err(Error::ObjectNotFound(_)) => "done",
+        Err(error) => {
+            tracing::warn!(%error, "a reconciliation failed; it is repeated");
+            "failed"
+        }
+    };
+    context.metrics.reconciliations.get_or_create(&Outcome { outcome }).inc();
+    ready(())
+}
+
+async fn reconcile_credential<K: Credential>(
+    resource: Arc<K>,
+    context: Arc<Context>,
+) -> Result<Action, credential::Error> {
+    let key = key_of_credential(resource.as_ref());
+    let action = credential::reconcile(resource, context.clone()).await?;
+    context.memory().failures.remove(&key);
+    Ok(action)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
+fn retry_credential<K: Credential>(resource: Arc<K>, _: &credential::Error, context: Arc<Context>) -> Action {
+    after_failure(key_of_credential(resource.as_ref()), &context)
+}
+
+fn key_of_credential<K: Credential>(resource: &K) -> String {
+    format!("{} {}/{}", K::SUFFIX, resource.namespace().unwrap_or_default(), resource.name_any())
 }
 
 async fn reconcile(policy: Arc<AuthPolicy>, context: Arc<Context>) -> Result<Action, policy::Error> {
@@ -88,11 +128,15 @@ async fn reconcile(policy: Arc<AuthPolicy>, context: Arc<Context>) -> Result<Act
     Ok(action)
 }
 
-/// Twice as long after each failure in a row.
 #[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
 fn retry(policy: Arc<AuthPolicy>, _: &policy::Error, context: Arc<Context>) -> Action {
+    after_failure(key(&policy), &context)
+}
+
+/// Twice as long after each failure in a row.
+fn after_failure(key: String, context: &Context) -> Action {
     let mut memory = context.memory();
-    let failures = memory.failures.entry(key(&policy)).or_insert(0);
+    let failures = memory.failures.entry(key).or_insert(0);
     let wait = FIRST_RETRY.saturating_mul(1 << (*failures).min(6)).min(LONGEST_RETRY);
     *failures += 1;
     Action::requeue(wait)

@@ -28,7 +28,7 @@ pub async fn lead(context: Arc<Context>, mut stop: watch::Receiver<bool>) -> any
         if *leading.borrow_and_update() {
             tracing::info!("leading");
             context.metrics.leading.set(1);
-            controller::run(context.clone(), ends(leading.clone(), stop.clone())).await;
+            controller::run(context.clone(), || ends(leading.clone(), stop.clone())).await;
             context.metrics.leading.set(0);
             tracing::info!("no longer leading");
             if !*stop.borrow() {

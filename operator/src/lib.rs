@@ -3,8 +3,10 @@
 
 pub mod args;
 mod certificates;
+mod conditions;
 pub mod context;
 mod controller;
+mod credential;
 pub mod injection;
 pub mod leader;
 pub mod names;

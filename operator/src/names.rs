@@ -20,6 +20,13 @@ pub const RESTARTED_ANNOTATION: &str = "cloakroom.dev/restarted-for";
 /// On cluster-scoped objects: of what we wrote.
 pub const DIGEST_ANNOTATION: &str = "cloakroom.dev/digest";
 pub const FINALIZER: &str = "cloakroom.dev/injection";
+/// On resources that ask for a credential.
+pub const CREDENTIAL_FINALIZER: &str = "cloakroom.dev/credential";
+/// On a credential's Secret: when what it holds was made, and what `spec.rotation.trigger` said then.
+pub const MADE_ANNOTATION: &str = "cloakroom.dev/made";
+pub const TRIGGER_ANNOTATION: &str = "cloakroom.dev/trigger";
+/// The hash of the secret before, and until when that is good.
+pub const BEFORE_ANNOTATION: &str = "cloakroom.dev/before";
 pub const FIELD_MANAGER: &str = "cloakroom-operator";
 
 /// Names of one policy's objects.
@@ -40,6 +47,12 @@ impl Names {
             proof_secret: format!("cloakroom.{}.proof-key", policy.name()),
         }
     }
+}
+
+/// The Secret of a resource that asks for a credential; the operator's leash lets it write no Secret whose name begins otherwise. A policy's
+/// Secret has another ending, so that they share no name.
+pub fn credential_secret(resource: &str, suffix: &str) -> String {
+    format!("cloakroom.{resource}.{suffix}")
 }
 
 /// The first 64 bits of SHA-256 over the JSON, in hex. Field order is declaration order and maps are sorted, so that equal contents have

@@ -24,6 +24,7 @@ use cloakroom_protocol::sidecar_config::AuthService;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
+use crate::args::Args;
 use crate::certificates::CertificateError;
 use crate::context::Context;
 use crate::injection::{self, Injection};
@@ -104,7 +105,7 @@ pub async fn reconcile(policy: Arc<AuthPolicy>, context: Arc<Context>) -> Result
 
 fn plan(policy: &AuthPolicy, gathered: &gather::Gathered, context: &Context) -> Result<Planned, Refusal> {
     let namespace = policy.namespace().unwrap_or_default();
-    if FORBIDDEN_NAMESPACES.contains(&namespace.as_str()) || namespace == context.args.namespace {
+    if is_forbidden(&namespace, &context.args) {
         let sentence = format!("no AuthPolicy in {namespace}: it could lock the cluster, or Cloakroom itself, out");
         return Err(Refusal { reason: Reason::ForbiddenNamespace, sentence });
     }
@@ -120,6 +121,11 @@ fn plan(policy: &AuthPolicy, gathered: &gather::Gathered, context: &Context) -> 
         conflict,
         older,
     })
+}
+
+/// Nothing is protected there.
+pub(crate) fn is_forbidden(namespace: &str, args: &Args) -> bool {
+    FORBIDDEN_NAMESPACES.contains(&namespace) || namespace == args.namespace
 }
 
 /// What was in force before stays so: a policy that is edited into nonsense does not open its pods.

@@ -1,4 +1,4 @@
-//! The operator's calls to the auth service: which policies there are.
+//! The operator's calls to the auth service: which policies there are, and which credentials.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -33,6 +34,9 @@ pub enum RegistrationError {
     /// It never will be, as it is: an audience or origin that another namespace holds, or a value that is not acceptable.
     #[error("{0}")]
     Refused(String),
+    /// It was revoked, and does not come back.
+    #[error("{0}")]
+    Gone(String),
     #[error("the auth service does not answer: {0}")]
     Unreachable(String),
     #[error("the auth service answered {status}: {detail}")]
@@ -46,14 +50,7 @@ impl AuthService {
         target: &sidecar_config::AuthService,
         registration: &PolicyRegistration,
     ) -> Result<(), RegistrationError> {
-        // A struct of strings and numbers: nothing in it can fail to serialise.
-        let body = serde_json::to_vec(registration).unwrap_or_default();
-        let (status, detail) = self.call(target, Method::PUT, &registration.policy, body).await?;
-        match status {
-            StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => Err(RegistrationError::Refused(detail)),
-            status if status.is_success() => Ok(()),
-            status => Err(RegistrationError::Failed { status: status.as_u16(), detail }),
-        }
+        self.put(target, &path_of(&registration.policy), registration).await
     }
 
     /// Idempotent: what is not there counts as removed.
@@ -62,7 +59,34 @@ impl AuthService {
         target: &sidecar_config::AuthService,
         policy: &PolicyRef,
     ) -> Result<(), RegistrationError> {
-        let (status, detail) = self.call(target, Method::DELETE, policy, Vec::new()).await?;
+        self.delete(target, &path_of(policy)).await
+    }
+
+    /// Registers something as it should be. Idempotent.
+    pub(crate) async fn put(
+        &self,
+        target: &sidecar_config::AuthService,
+        path: &str,
+        wanted: &impl Serialize,
+    ) -> Result<(), RegistrationError> {
+        // A struct of strings and numbers: nothing in it can fail to serialise.
+        let body = serde_json::to_vec(wanted).unwrap_or_default();
+        let (status, detail) = self.call(target, Method::PUT, path, body).await?;
+        match status {
+            StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => Err(RegistrationError::Refused(detail)),
+            StatusCode::GONE => Err(RegistrationError::Gone(detail)),
+            status if status.is_success() => Ok(()),
+            status => Err(RegistrationError::Failed { status: status.as_u16(), detail }),
+        }
+    }
+
+    /// Idempotent: what is not there counts as removed.
+    pub(crate) async fn delete(
+        &self,
+        target: &sidecar_config::AuthService,
+        path: &str,
+    ) -> Result<(), RegistrationError> {
+        let (status, detail) = self.call(target, Method::DELETE, path, Vec::new()).await?;
         if status.is_success() || status == StatusCode::NOT_FOUND {
             return Ok(());
         }
@@ -73,10 +97,10 @@ impl AuthService {
         &self,
         target: &sidecar_config::AuthService,
         method: Method,
-        policy: &PolicyRef,
+        path: &str,
         body: Vec<u8>,
     ) -> Result<(StatusCode, String), RegistrationError> {
-        let call = self.exchange(target, method, policy, body);
+        let call = self.exchange(target, method, path, body);
         match tokio::time::timeout(TIMEOUT, call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(RegistrationError::Unreachable(error.to_string())),
@@ -88,7 +112,7 @@ impl AuthService {
         &self,
         target: &sidecar_config::AuthService,
         method: Method,
-        policy: &PolicyRef,
+        path: &str,
         body: Vec<u8>,
     ) -> anyhow::Result<(StatusCode, String)> {
         let host = target.internal_url.trim_start_matches("https://").to_owned();
@@ -97,7 +121,7 @@ impl AuthService {
         let token = tokio::fs::read_to_string(&self.token_file).await?;
         let request = Request::builder()
             .method(method)
-            .uri(format!("{POLICIES}/{}/{}", policy.namespace(), policy.name()))
+            .uri(path)
             .header("host", host)
             .header("content-type", "application/json")
             .header("authorization", format!("Bearer {}", token.trim()))
@@ -117,6 +141,10 @@ impl AuthService {
         let detail = problem.map(|problem| problem.detail.unwrap_or(problem.title));
         Ok((status, detail.unwrap_or_else(|| status.to_string())))
     }
+}
+
+fn path_of(policy: &PolicyRef) -> String {
+    format!("{POLICIES}/{}/{}", policy.namespace(), policy.name())
 }
 
 /// The first address that answers.

@@ -15,6 +15,7 @@ pub const PAR: &str = "/internal/v1/par";
 pub const TOKEN: &str = "/internal/v1/token";
 pub const JWKS: &str = "/internal/v1/jwks";
 pub const POLICIES: &str = "/internal/v1/policies";
+pub const API_KEYS: &str = "/internal/v1/api-keys";
 
 /// Audience of the projected service-account token with which workloads authenticate.
 pub const WORKLOAD_AUDIENCE: &str = "cloakroom";

@@ -1,6 +1,8 @@
 //! The internal port: sidecars, operator, CLI.
 
 pub mod acknowledge;
+pub mod api_keys;
+mod credential;
 pub mod events;
 pub mod interest;
 pub mod introspect;

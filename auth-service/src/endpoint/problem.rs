@@ -30,6 +30,8 @@ pub enum ApiError {
     #[error("{0}")]
     Conflict(String),
     #[error("{0}")]
+    Gone(&'static str),
+    #[error("{0}")]
     Unprocessable(String),
     #[error("{0}")]
     Unavailable(String),
@@ -100,6 +102,7 @@ impl IntoResponse for ApiError {
             Self::Forbidden(detail) => (StatusCode::FORBIDDEN, "not allowed", Some(detail.clone())),
             Self::NotFound(what) => (StatusCode::NOT_FOUND, "not found", Some((*what).to_owned())),
             Self::Conflict(detail) => (StatusCode::CONFLICT, "conflict", Some(detail.clone())),
+            Self::Gone(what) => (StatusCode::GONE, "gone", Some((*what).to_owned())),
             Self::Unprocessable(detail) => (StatusCode::UNPROCESSABLE_ENTITY, "not acceptable", Some(detail.clone())),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "try again", None),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal error", None),

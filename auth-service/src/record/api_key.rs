@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use cloakroom_protocol::credential::CredentialRef;
 use cloakroom_protocol::token::TokenId;
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +13,12 @@ use super::profile::Profile;
 use super::{RecordError, page, records_of};
 use crate::store::{Created, Guard, Key, Store, StoreError, Update, Updated, from_json, to_json};
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     pub sub: String,
+    /// The `ApiKey` resource that says what it may do; such a key counts in that resource's namespace only. Absent: an administrator made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<CredentialRef>,
     pub name: String,
     pub scope: String,
     pub aud: Vec<String>,
@@ -28,7 +32,7 @@ pub struct Facts {
     pub end: Option<u64>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Before {
     pub secret: StoredHash,
     /// Unix seconds.
@@ -44,6 +48,9 @@ pub struct ApiKey {
     /// Facts as stored, for compare-and-set.
     raw: Option<String>,
 }
+
+/// A hundred years.
+const LONG: Duration = Duration::from_secs(3_155_760_000);
 
 impl ApiKey {
     pub fn new(id: TokenId, facts: Facts, profile: Profile) -> Self {
@@ -70,19 +77,39 @@ fn all() -> Key {
 
 pub async fn create(store: &dyn Store, api_key: &ApiKey, epoch: Option<u64>, now: u64) -> Result<(), RecordError> {
     let facts = &api_key.facts;
-    let ttl = facts.end.map(|end| Duration::from_secs(end.saturating_sub(now) + 1));
-    let member = format!("api-key:{}", api_key.id);
-    let guard =
-        epoch.map(|epoch| Guard { key: super::user::key(&facts.sub), field: "e".to_owned(), value: epoch.to_string() });
-    if !store.index_add(&records_of(&facts.sub), &member, ttl, guard).await? {
-        return Err(RecordError::SubjectChanged);
-    }
-    store.index_add(&all(), &api_key.id.to_string(), ttl, None).await?;
+    let ttl = life(facts.end, now);
+    enlist(store, api_key, epoch, ttl).await?;
     let fields = vec![("k".to_owned(), to_json(facts)), ("p".to_owned(), to_json(&api_key.profile))];
     match store.create_durably(&key(api_key.id), fields, ttl).await? {
         Created::Yes => Ok(()),
         Created::Exists | Created::Dead => Err(RecordError::Revoked),
     }
+}
+
+/// How long a record is kept that ends then.
+fn life(end: Option<u64>, now: u64) -> Option<Duration> {
+    end.map(|end| Duration::from_secs(end.saturating_sub(now) + 1))
+}
+
+/// The same, for a document that may have had an end: its life can be set, not taken away.
+pub fn lasting(end: Option<u64>, now: u64) -> Duration {
+    life(end, now).unwrap_or(LONG)
+}
+
+async fn enlist(
+    store: &dyn Store,
+    api_key: &ApiKey,
+    epoch: Option<u64>,
+    ttl: Option<Duration>,
+) -> Result<(), RecordError> {
+    let (sub, member) = (&api_key.facts.sub, format!("api-key:{}", api_key.id));
+    let guard =
+        epoch.map(|epoch| Guard { key: super::user::key(sub), field: "e".to_owned(), value: epoch.to_string() });
+    if !store.index_add(&records_of(sub), &member, ttl, guard).await? {
+        return Err(RecordError::SubjectChanged);
+    }
+    store.index_add(&all(), &api_key.id.to_string(), ttl, None).await?;
+    Ok(())
 }
 
 pub async fn load(store: &dyn Store, id: TokenId) -> Result<Option<ApiKey>, StoreError> {
@@ -107,6 +134,19 @@ pub async fn save(store: &dyn Store, api_key: &ApiKey) -> Result<Updated, StoreE
         ..Update::default()
     };
     store.update_durably(&key(api_key.id), update).await
+}
+
+/// As [`save`], where the end may have moved, too.
+pub async fn amend(store: &dyn Store, api_key: &ApiKey, now: u64) -> Result<Updated, RecordError> {
+    let ttl = lasting(api_key.facts.end, now);
+    enlist(store, api_key, None, Some(ttl)).await?;
+    let update = Update {
+        require: vec![("k".to_owned(), api_key.raw.clone())],
+        set: vec![("k".to_owned(), to_json(&api_key.facts))],
+        ttl: Some(ttl),
+        ..Update::default()
+    };
+    Ok(store.update_durably(&key(api_key.id), update).await?)
 }
 
 /// Keys, and how many entries of the index they are.
@@ -141,6 +181,7 @@ mod tests {
         let secret = StoredHash::of_secret;
         let facts = Facts {
             sub: "service:x".into(),
+            of: None,
             name: String::new(),
             scope: String::new(),
             aud: Vec::new(),

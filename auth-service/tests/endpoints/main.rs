@@ -12,6 +12,7 @@ mod account;
 mod admin;
 mod admin_contract;
 mod admin_rights;
+mod api_keys;
 mod backchannel;
 mod client_keys;
 mod device;

@@ -3,7 +3,7 @@
 
 mod identity;
 mod selector;
-mod value;
+pub(crate) mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,28 +2,19 @@
 
 use cloakroom_crds::AuthPolicy;
 use cloakroom_crds::status::{AuthPolicyStatus, ConditionType, Reason};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
 use super::observe::Observed;
 use super::{Error, Refusal};
+use crate::conditions::{Verdict, conditions, tell, verdict};
 use crate::context::Context;
 use crate::names;
 use crate::rollout::listed;
 use crate::telemetry::PolicyLabel;
-
-/// A condition before it has a time.
-#[derive(Clone, Debug, PartialEq)]
-struct Verdict {
-    condition: ConditionType,
-    status: &'static str,
-    reason: Reason,
-    message: String,
-}
 
 pub(super) async fn report(policy: &AuthPolicy, observed: &Observed, context: &Context) -> Result<(), Error> {
     let label = PolicyLabel { namespace: policy.namespace().unwrap_or_default(), policy: policy.name_any() };
@@ -34,7 +25,7 @@ pub(super) async fn report(policy: &AuthPolicy, observed: &Observed, context: &C
     let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     let status = AuthPolicyStatus {
         observed_generation: policy.metadata.generation,
-        conditions: conditions(policy, &verdicts(observed), context.now()),
+        conditions: now_said(policy, &verdicts(observed), context.now()),
         matched_pods: count(observed.matched),
         protected_pods: count(observed.proven),
         outdated_pods: count(observed.outdated.len()),
@@ -57,7 +48,7 @@ pub(super) async fn report_refusal(policy: &AuthPolicy, refusal: &Refusal, conte
     ];
     let status = AuthPolicyStatus {
         observed_generation: policy.metadata.generation,
-        conditions: conditions(policy, &verdicts, context.now()),
+        conditions: now_said(policy, &verdicts, context.now()),
         ..policy.status.clone().unwrap_or_default()
     };
     write(policy, status, context).await
@@ -71,45 +62,20 @@ async fn write(policy: &AuthPolicy, status: AuthPolicyStatus, context: &Context)
     let patch = json!({"apiVersion": "cloakroom.dev/v1alpha1", "kind": "AuthPolicy", "status": status});
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     policies.patch_status(&policy.name_any(), &params, &Patch::Apply(&patch)).await?;
-    for condition in &status.conditions {
-        if news(policy, condition) {
-            tell(policy, condition, context).await;
-        }
-    }
+    tell(before(policy), &status.conditions, &policy.object_ref(&()), context).await;
     Ok(())
 }
 
-/// An Event for each change of a reason, not of every count in a message.
-fn news(policy: &AuthPolicy, condition: &Condition) -> bool {
-    let before = previous(policy, &condition.type_);
-    before.map_or(condition.reason != Reason::Healthy.as_str(), |before| {
-        before.reason != condition.reason || before.status != condition.status
-    })
+fn before(policy: &AuthPolicy) -> &[Condition] {
+    policy.status.as_ref().map_or(&[], |status| &status.conditions)
 }
 
-async fn tell(policy: &AuthPolicy, condition: &Condition, context: &Context) {
-    let good = condition.status != "False" && condition.type_ != ConditionType::Degraded.as_str()
-        || condition.reason == Reason::Healthy.as_str()
-        || condition.reason == Reason::RollingOut.as_str();
-    let event = Event {
-        type_: if good { EventType::Normal } else { EventType::Warning },
-        reason: condition.reason.clone(),
-        // An Event's note has at most 1024 bytes.
-        note: Some(condition.message.chars().take(250).collect()),
-        action: condition.type_.clone(),
-        secondary: None,
-    };
-    if let Err(error) = context.recorder.publish(&event, &policy.object_ref(&())).await {
-        tracing::warn!(%error, "an Event was not taken");
-    }
+fn now_said(policy: &AuthPolicy, verdicts: &[Verdict], now: Timestamp) -> Vec<Condition> {
+    conditions(before(policy), policy.metadata.generation, verdicts, now)
 }
 
 fn verdicts(observed: &Observed) -> Vec<Verdict> {
     vec![accepted(observed), enforced(observed), degraded(observed)]
-}
-
-fn verdict(condition: ConditionType, status: &'static str, reason: Reason, message: String) -> Verdict {
-    Verdict { condition, status, reason, message }
 }
 
 fn accepted(observed: &Observed) -> Verdict {
@@ -251,31 +217,6 @@ fn degraded(observed: &Observed) -> Verdict {
     verdict(ConditionType::Degraded, "False", Reason::Healthy, "everything works".into())
 }
 
-/// With the time of the last change of each status.
-fn conditions(policy: &AuthPolicy, verdicts: &[Verdict], now: Timestamp) -> Vec<Condition> {
-    let condition = |verdict: &Verdict| {
-        let type_ = verdict.condition.as_str();
-        let before = previous(policy, type_).filter(|before| before.status == verdict.status);
-        Condition {
-            type_: type_.to_owned(),
-            status: verdict.status.to_owned(),
-            reason: verdict.reason.as_str().to_owned(),
-            message: verdict.message.clone(),
-            observed_generation: policy.metadata.generation,
-            // Whole seconds are what the API server keeps.
-            last_transition_time: before.map_or_else(
-                || Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
-                |before| before.last_transition_time.clone(),
-            ),
-        }
-    };
-    verdicts.iter().map(condition).collect()
-}
-
-fn previous<'a>(policy: &'a AuthPolicy, type_: &str) -> Option<&'a Condition> {
-    policy.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == type_)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -369,11 +310,11 @@ mod tests {
     fn the_time_of_a_condition_is_that_of_its_last_change() {
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
         let mut policy = AuthPolicy::new("a", serde_norway::from_str("selector: {matchLabels: {a: b}}").unwrap());
-        let first = conditions(&policy, &verdicts(&healthy()), at(10));
+        let first = now_said(&policy, &verdicts(&healthy()), at(10));
         policy.status = Some(AuthPolicyStatus { conditions: first, ..Default::default() });
-        let same = conditions(&policy, &verdicts(&Observed { matched: 3, proven: 3, ..healthy() }), at(20));
+        let same = now_said(&policy, &verdicts(&Observed { matched: 3, proven: 3, ..healthy() }), at(20));
         assert!(same.iter().all(|condition| condition.last_transition_time.0 == at(10)));
-        let changed = conditions(&policy, &verdicts(&Observed { shadow: true, ..healthy() }), at(30));
+        let changed = now_said(&policy, &verdicts(&Observed { shadow: true, ..healthy() }), at(30));
         assert_eq!(changed[1].last_transition_time.0, at(30));
         assert_eq!(changed[0].last_transition_time.0, at(10));
     }

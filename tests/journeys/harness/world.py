@@ -24,6 +24,8 @@ SYSTEM, SHOP, WIKI = "journey-system", "journey-shop", "journey-wiki"
 ISSUER = "https://auth.journey.test"
 SHOP_URL, WIKI_URL, NOTES_URL = "https://shop.journey.test", "http://wiki.localhost", "http://notes.localhost"
 NODE = "10.244.0.1"
+KINDS = ("apikeys", "authpolicies")
+DEFINITIONS = tuple(f"{kind}.cloakroom.dev" for kind in KINDS)
 CLUSTER_SCOPED = (
     "mutatingadmissionpolicybindings", "mutatingadmissionpolicies", "validatingadmissionpolicybindings", "validatingadmissionpolicies",
     "clusterroles", "clusterrolebindings",
@@ -131,26 +133,27 @@ class World:
         if foreign:
             raise SystemExit(f"Cloakroom is installed in {foreign[0]['namespace']}, and a cluster has room for one: take that away first (tests/cluster/demo down)")
         for namespace in (SHOP, WIKI):
-            self._delete_policies(namespace)
+            for kind in KINDS:
+                self._delete_all(kind, namespace)
         cluster.helm("uninstall", "cloakroom", "-n", SYSTEM, "--ignore-not-found", "--wait", "--timeout", "60s", check=False)
         cluster.kubectl("delete", "namespace", SYSTEM, SHOP, WIKI, "--ignore-not-found", "--timeout=90s", timeout=100)
-        cluster.kubectl("delete", "crd", "authpolicies.cloakroom.dev", "--ignore-not-found", "--timeout=30s")
+        cluster.kubectl("delete", "crd", *DEFINITIONS, "--ignore-not-found", "--timeout=30s")
         for kind in CLUSTER_SCOPED:
             for name in _ours(kind):
                 cluster.kubectl("delete", kind, name, "--ignore-not-found")
 
-    def _delete_policies(self, namespace):
-        if not cluster.exists("crd", "authpolicies.cloakroom.dev") or not cluster.exists("namespace", namespace):
+    def _delete_all(self, kind, namespace):
+        if not cluster.exists("crd", f"{kind}.cloakroom.dev") or not cluster.exists("namespace", namespace):
             return
-        for policy in cluster.get("authpolicies", namespace=namespace):
-            name = policy["metadata"]["name"]
-            cluster.kubectl("delete", "authpolicy", name, "-n", namespace, "--timeout=20s", check=False)
-            if cluster.exists("authpolicy", name, namespace):  # no operator is there to let go of it
-                cluster.kubectl("patch", "authpolicy", name, "-n", namespace, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+        for one in cluster.get(kind, namespace=namespace):
+            name = one["metadata"]["name"]
+            cluster.kubectl("delete", kind, name, "-n", namespace, "--timeout=20s", check=False)
+            if cluster.exists(kind, name, namespace):  # no operator is there to let go of it
+                cluster.kubectl("patch", kind, name, "-n", namespace, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
 
     def expect_clean(self):
         left = [f"{kind}/{name}" for kind in CLUSTER_SCOPED for name in _ours(kind)]
-        for kind, name in (("namespace", SYSTEM), ("namespace", SHOP), ("namespace", WIKI), ("crd", "authpolicies.cloakroom.dev")):
+        for kind, name in (("namespace", SYSTEM), ("namespace", SHOP), ("namespace", WIKI), *(("crd", name) for name in DEFINITIONS)):
             if cluster.exists(kind, name):
                 left.append(f"{kind}/{name}")
         if left:
@@ -160,6 +163,7 @@ class World:
         """What one would ask for first, after the first failure."""
         for title, arguments in (
             ("policies", ["get", "authpolicies", "-A"]),
+            ("keys", ["get", "apikeys", "-A"]),
             ("their status", ["get", "authpolicies", "-A", "-o", "jsonpath={range .items[*]}{.metadata.name}{\": \"}{.status}{\"\\n\"}{end}"]),
             ("admission policies", ["get", "mutatingadmissionpolicies,validatingadmissionpolicies"]),
         ):

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use cloakroom_protocol::credential::CredentialRef;
 use cloakroom_protocol::revocation::Receipt;
 use cloakroom_protocol::token::{OpaqueToken, TokenId, TokenKind};
 use http::StatusCode;
@@ -57,6 +58,10 @@ pub struct Shown {
     id: TokenId,
     name: String,
     sub: String,
+    /// The `ApiKey` resource, `<namespace>/<name>`, that it is of; it is changed and rotated there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    resource: Option<CredentialRef>,
     scopes: Vec<String>,
     audiences: Vec<String>,
     /// Unix seconds, as are the following.
@@ -78,6 +83,7 @@ impl Shown {
             id: key.id,
             name: key.facts.name,
             sub: key.facts.sub,
+            resource: key.facts.of,
             scopes: key.facts.scope.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect(),
             audiences: key.facts.aud,
             created: key.facts.created,
@@ -104,6 +110,7 @@ pub async fn create(
     let token = app.random.with(|rng| OpaqueToken::generate(TokenKind::ApiKey, rng));
     let facts = Facts {
         sub,
+        of: None,
         name: new.name,
         scope: new.scopes.join(" "),
         aud: new.audiences,
@@ -191,7 +198,7 @@ pub struct SecretRotation {
 #[utoipa::path(
     post, path = "/api-keys/{id}/rotate", tag = "api-keys", summary = "Make a new secret under the same id, scopes and end, shown this once",
     params(("id" = String, Path, pattern = "^[0-9A-Za-z]{22}$")), request_body = SecretRotation,
-    responses((status = 200, body = Shown), (status = 409, description = "Somebody else is rotating the key."))
+    responses((status = 200, body = Shown), (status = 409, description = "Somebody else is rotating the key, or it is of an ApiKey resource."))
 )]
 pub async fn rotate(
     State(app): State<Shared>,
@@ -207,6 +214,9 @@ pub async fn rotate(
     let alive = |key: &ApiKey| key.facts.end.is_none_or(|end| now < end);
     let key = api_key::load(app.store(), id).await?.filter(alive);
     let mut key = key.ok_or(ApiError::NotFound("no such API key"))?;
+    if let Some(of) = &key.facts.of {
+        return Err(ApiError::Conflict(format!("the key is of ApiKey {of}: change spec.rotation there")));
+    }
     let token = app.random.with(|rng| OpaqueToken::with_id(TokenKind::ApiKey, id, rng));
     let old = std::mem::replace(&mut key.facts.secret, token.secret_hash().into());
     key.facts.before = (overlap > 0).then(|| Before { secret: old, until: now.saturating_add(overlap) });

@@ -46,7 +46,8 @@ pub async fn introspect(
 /// A caller learns only about tokens that are meant for it: its own, and those for audiences that it answers for.
 pub async fn find(app: &App, client: &Client, token: &OpaqueToken) -> Result<Option<Identity>, OAuthError> {
     let now = app.now();
-    if let Some(identity) = identify(app.store(), token, Asker::Audiences(&client.introspects), None, now).await? {
+    let asker = Asker::Audiences(&client.introspects, &app.registry);
+    if let Some(identity) = identify(app.store(), token, asker, None, now).await? {
         return Ok(Some(identity));
     }
     Ok(identify(app.store(), token, Asker::Client(&client.client_id), None, now).await?)

@@ -5,7 +5,7 @@ use url::Url;
 use super::Rejected;
 
 /// `1h30m`, `15m`, `60s` (Gateway API, GEP-2257) in whole seconds within bounds.
-pub(super) fn seconds(field: &str, text: &str, min: u64, max: u64) -> Result<u64, Rejected> {
+pub(crate) fn seconds(field: &str, text: &str, min: u64, max: u64) -> Result<u64, Rejected> {
     let millis = millis(text)
         .ok_or_else(|| Rejected::new(field, format!("{text:?} is not a duration such as 90s, 15m or 1h30m")))?;
     if millis % 1000 != 0 {
