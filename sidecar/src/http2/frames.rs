@@ -13,67 +13,66 @@ const PREFACE: usize = 24;
 const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 
-/// Where in a frame what has been written so far ends.
+/// As much of a frame as anybody here looks at: GOAWAY as far as its error code.
+const LOOKED_AT: usize = HEAD + 8;
+
+/// Cuts what passes into frames, however it comes.
 #[derive(Default)]
-pub struct FrameWatch {
-    /// Bytes of the present frame that do not matter.
-    skip: usize,
-    /// The head, and the payload as far as its error code.
-    gathered: [u8; HEAD + 8],
-    length: usize,
+struct Frames {
+    start: [u8; LOOKED_AT],
+    /// Bytes of the present frame.
+    seen: usize,
 }
+
+impl Frames {
+    /// `ended`: what is to be looked at of a frame that is whole, padded with zeros.
+    fn see(&mut self, mut bytes: &[u8], mut ended: impl FnMut(&[u8; LOOKED_AT])) {
+        while !bytes.is_empty() {
+            let end = if self.seen < HEAD { HEAD } else { self.length() };
+            let count = (end - self.seen).min(bytes.len());
+            if let Some(room) = self.start.get_mut(self.seen..) {
+                let looked_at = count.min(room.len());
+                room[..looked_at].copy_from_slice(&bytes[..looked_at]);
+            }
+            self.seen += count;
+            bytes = &bytes[count..];
+            if self.seen >= HEAD && self.seen == self.length() {
+                ended(&self.start);
+                *self = Self::default();
+            }
+        }
+    }
+
+    fn length(&self) -> usize {
+        self.start[..3].iter().fold(0, |length, byte| length << 8 | usize::from(*byte)) + HEAD
+    }
+}
+
+/// What a client is told of its errors.
+#[derive(Default)]
+pub struct FrameWatch(Frames);
 
 impl FrameWatch {
     /// Looks at bytes that were written.
-    pub fn see(&mut self, mut bytes: &[u8], mut told: impl FnMut(Http2Error)) {
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let count = self.skip.min(bytes.len());
-                self.skip -= count;
-                bytes = &bytes[count..];
-                continue;
+    pub fn see(&mut self, bytes: &[u8], mut told: impl FnMut(Http2Error)) {
+        self.0.see(bytes, |start| {
+            let code = match start[3] {
+                RST_STREAM => &start[HEAD..HEAD + 4],
+                GOAWAY => &start[HEAD + 4..],
+                _ => return,
+            };
+            let code = code.iter().fold(0, |code: u32, byte| code << 8 | u32::from(*byte));
+            if let Some(error) = error(code) {
+                told(error);
             }
-            let count = (self.wanted() - self.length).min(bytes.len());
-            self.gathered[self.length..self.length + count].copy_from_slice(&bytes[..count]);
-            self.length += count;
-            bytes = &bytes[count..];
-            if self.length < self.wanted() {
-                continue;
-            }
-            if self.length > HEAD {
-                let code = &self.gathered[self.length - 4..self.length];
-                let code = code.iter().fold(0, |code: u32, byte| code << 8 | u32::from(*byte));
-                if let Some(error) = error(code) {
-                    told(error);
-                }
-            }
-            self.skip = (HEAD + payload(&self.gathered)).saturating_sub(self.length);
-            self.length = 0;
-        }
+        });
     }
-
-    /// As far as the present frame has to be read.
-    fn wanted(&self) -> usize {
-        match self.gathered[3] {
-            _ if self.length < HEAD => HEAD,
-            RST_STREAM => HEAD + 4,
-            GOAWAY => HEAD + 8,
-            _ => HEAD,
-        }
-    }
-}
-
-/// Bytes behind a frame's head.
-fn payload(head: &[u8]) -> usize {
-    head[..3].iter().fold(0, |length, byte| length << 8 | usize::from(*byte))
 }
 
 /// How much hyper holds of what a client has not sent the rest of.
 pub struct HeadWatch {
     preface: usize,
-    head: [u8; HEAD],
-    /// Of the present frame.
-    seen: usize,
+    frames: Frames,
     /// A request's head has begun with a frame, and the next continues it.
     is_open: bool,
     /// Bytes of a head's fields at the most, which are held unpacked.
@@ -82,29 +81,18 @@ pub struct HeadWatch {
 
 impl HeadWatch {
     pub fn new(limit: usize) -> Self {
-        Self { preface: PREFACE, head: [0; HEAD], seen: 0, is_open: false, limit }
+        Self { preface: PREFACE, frames: Frames::default(), is_open: false, limit }
     }
 
     /// Looks at bytes that were read, and says how many are held after them.
-    pub fn see(&mut self, mut bytes: &[u8]) -> usize {
+    pub fn see(&mut self, bytes: &[u8]) -> usize {
         let preface = self.preface.min(bytes.len());
         self.preface -= preface;
-        bytes = &bytes[preface..];
-        while !bytes.is_empty() {
-            let end = if self.seen < HEAD { HEAD } else { HEAD + payload(&self.head) };
-            let count = (end - self.seen).min(bytes.len());
-            if self.seen < HEAD {
-                self.head[self.seen..self.seen + count].copy_from_slice(&bytes[..count]);
-            }
-            self.seen += count;
-            bytes = &bytes[count..];
-            if self.seen >= HEAD && self.seen == HEAD + payload(&self.head) {
-                let [_, _, _, kind, flags, ..] = self.head;
-                self.is_open = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS == 0;
-                self.seen = 0;
-            }
-        }
-        self.seen + if self.is_open { self.limit } else { 0 }
+        self.frames.see(&bytes[preface..], |start| {
+            let [_, _, _, kind, flags, ..] = *start;
+            self.is_open = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS == 0;
+        });
+        self.frames.seen + if self.is_open { self.limit } else { 0 }
     }
 }
 

@@ -72,10 +72,10 @@ impl AsyncRead for Rewind<'_> {
         if !self.session.worker.buffers.is_short() {
             return self.read_what_there_is(cx, buffer);
         }
-        // Others have their turn before there is more to do.
         if self.lent.is_some() && self.session.worker.buffers.is_exhausted() {
             self.session.doomed.set(true);
         }
+        // Others have their turn before there is more to do.
         if self.session.has_read.get() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
