@@ -139,7 +139,8 @@ pub type Response = http::Response<ReplyBody>;
 
 /// `read`: the bytes by which the connection was recognised.
 pub async fn serve(connection: &mut Connection, read: Vec<u8>) {
-    let head_limit = connection.head_limit();
+    // hyper counts more for each field than we do (RFC 9113 §6.5.2), and refuses without a word of why.
+    let held_head = 2 * connection.head_limit();
     let session = Rc::new(Session {
         worker: Rc::clone(&connection.worker),
         peer: connection.peer.clone(),
@@ -166,13 +167,13 @@ pub async fn serve(connection: &mut Connection, read: Vec<u8>) {
             Box::pin(answer(Rc::clone(&session), counted, request))
         })
     };
-    let io = TokioIo::new(Rewind::new(read, stream, head_limit, Rc::clone(&session)));
+    let io = TokioIo::new(Rewind::new(read, stream, held_head, Rc::clone(&session)));
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .max_concurrent_streams(MAX_STREAMS)
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_local_error_reset_streams(MAX_RESETS)
-        .max_header_list_size(u32::try_from(head_limit).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(held_head).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER - FRAME as usize)
@@ -304,8 +305,10 @@ async fn route(
                     _ if forwarding.is_call() => grpc::forward(session, &forwarding, body).await,
                     _ => plain::forward(session, &forwarding, body).await,
                 };
-                return answered
-                    .unwrap_or_else(|failure| local(gate.fail(&forwarding, &failure), &parts.method, worker.now()));
+                return match answered {
+                    Ok(response) => response,
+                    Err(failure) => local(gate.fail(&forwarding, &failure).await, &parts.method, worker.now()),
+                };
             }
         }
     }
@@ -319,11 +322,18 @@ fn local(response: LocalResponse, method: &http::Method, now: u64) -> Response {
         headers.insert(http::header::CONTENT_LENGTH, body.len().into());
         body.clear();
     }
-    if let Ok(date) = http::HeaderValue::try_from(HttpDate(now).to_string()) {
-        headers.insert(http::header::DATE, date);
-    }
+    date(&mut headers, now);
     let mut answer = http::Response::new(ReplyBody::whole(body));
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
     answer
+}
+
+/// Says when, where the app does not (RFC 9110 §6.6.1). `now`: Unix seconds.
+fn date(headers: &mut http::HeaderMap, now: u64) {
+    if !headers.contains_key(http::header::DATE)
+        && let Ok(date) = http::HeaderValue::try_from(HttpDate(now).to_string())
+    {
+        headers.insert(http::header::DATE, date);
+    }
 }

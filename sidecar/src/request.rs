@@ -58,6 +58,8 @@ pub struct Passed<'h> {
     /// There is no one token because there are several.
     pub several_tokens: bool,
     pub manner: Manner,
+    /// By what caches do not know for a credential.
+    pub unshown: bool,
     /// Passes without a token only because it has nothing but a question; so it may have no body either.
     pub preflight: bool,
     /// The rule that it matched, as its policy counts them.
@@ -108,6 +110,7 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
     let mut token = None;
     let mut identity = None;
     let (mut preflight, mut several_tokens) = (false, false);
+    let (mut by_header, mut unshown) = (false, false);
     let decision = (|| {
         let found = || credential::find(&cleansed, &policy.token_sources, policy.takes_foreign());
         let credential = match decide::first(&terms, &cleansed, found, &policy.origins)? {
@@ -124,7 +127,10 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
                 preflight = true;
                 return Ok(Some(None));
             }
-            First::Ask(credential) => token.insert(credential.token),
+            First::Ask(credential) => {
+                (by_header, unshown) = (!credential.ambient, !credential.shown);
+                token.insert(credential.token)
+            }
         };
         let answer = match answer {
             Some(answer) => answer?,
@@ -139,6 +145,7 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
         Ok::<_, Failure>(Some(decide::second(&terms, &answer, bench.now)?))
     })();
     let shadow = policy.mode == Mode::Shadow;
+    let manner = Manner { by_header, ..manner };
     match (decision, token) {
         (Ok(None), Some(token)) => Judgement::Ask { token, outage: terms.outage },
         (Ok(identity), token) => {
@@ -149,7 +156,8 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
                 credential::leave_to_app(&mut cleansed, &policy.token_sources);
             }
             let admitted = Admitted { cleansed, identity };
-            Judgement::Forward(Passed { admitted, token, several_tokens, manner, preflight, route, shadowed: None })
+            let shadowed = None;
+            Judgement::Forward(Passed { admitted, token, several_tokens, manner, unshown, preflight, route, shadowed })
         }
         (Err(failure), token) if shadow => {
             let identity = identity.filter(|identity| !identity.life.is_over());
@@ -161,6 +169,7 @@ pub fn judge<'h>(head: &Head<'h>, bench: Bench<'_>, answer: Option<Answer>) -> J
                 token,
                 several_tokens: matches!(failure, Failure::Refused(Refusal::Credential(CredentialError::Ambiguous(_)))),
                 manner,
+                unshown,
                 preflight,
                 route,
                 shadowed: Some(failure),

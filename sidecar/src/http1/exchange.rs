@@ -160,7 +160,7 @@ impl<'e> Exchange<'e> {
         length: usize,
         reply: &mut Buffer,
     ) -> Result<Relayed, RelayError> {
-        let retriable = forwarding.idempotent;
+        let retriable = forwarding.is_idempotent();
         let mut upstream = open(self.connection, retriable).await?;
         loop {
             let Connection { worker, deadline, stream, app_port, peer, .. } = &mut *self.connection;
@@ -243,7 +243,7 @@ impl<'e> Exchange<'e> {
 
     /// A failure after the request was admitted.
     async fn fail(&mut self, forwarding: &Forwarding, failure: &Failure) -> Ending {
-        let response = self.connection.gate(&forwarding.policy).fail(forwarding, failure);
+        let response = self.connection.gate(&forwarding.policy).fail(forwarding, failure).await;
         self.connection.deadline.allow(&self.connection.worker.deadlines, forwarding.policy.limits.idle_timeout);
         self.write_local(&response, forwarding.reading.to_head, true).await;
         Ending::Linger

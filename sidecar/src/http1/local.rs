@@ -2,15 +2,14 @@
 
 use http::StatusCode;
 
-use crate::clock::HttpDate;
 use crate::local_response::LocalResponse;
-use crate::request::forward::{write_field, write_length, write_number, write_text};
+use crate::request::forward::{write_date, write_field, write_length, write_number};
 
 /// The head, and the body unless the request was HEAD. `now`: Unix seconds.
 pub fn write(response: &LocalResponse, to_head: bool, close: bool, now: u64, out: &mut Vec<u8>) {
     write_status(response.status.as_u16(), out);
     // RFC 9110 §6.6.1: whoever has a clock says when.
-    write_text(out, format_args!("Date: {}\r\n", HttpDate(now)));
+    write_date(now, out);
     for (name, value) in &response.headers {
         write_field(name.as_str().as_bytes(), value.as_bytes(), out);
     }

@@ -16,7 +16,7 @@ use super::reply_head::{self, InvalidReply, MAX_INTERIM, MAX_REPLY_HEAD, ReplyFr
 use super::request_head::field_store;
 use crate::client_stream::Client;
 use crate::metrics::Cut;
-use crate::request::forward::{DECISION, Peer, write_field, write_length, write_text};
+use crate::request::forward::{DECISION, Peer, write_date, write_field, write_length, write_text};
 use crate::request::gate::{Forwarding, Granted};
 use crate::request::hand_back::{self, Wishes};
 use crate::request::head::Protocol;
@@ -235,6 +235,13 @@ impl Relay<'_> {
                 write_field(DECISION, id.as_bytes(), out);
             }
             if message.status != 101 && !interim {
+                // RFC 9110 §6.6.1: where the app has no clock, whoever passes its answer on has.
+                if !message.dated {
+                    write_date(self.limits.worker.now(), out);
+                }
+                if forwarding.is_private(message.fields) {
+                    out.extend_from_slice(b"Cache-Control: private\r\n");
+                }
                 if granted == Granted::SignedOut {
                     hand_back::write_expired_cookie(sources, |name, value| write_field(name.as_bytes(), value, out));
                 }

@@ -12,6 +12,8 @@ pub struct ReplyMessage<'r> {
     pub keep_alive: bool,
     /// `text/event-stream`: lives as long as its session, not as long as its bytes.
     pub event_stream: bool,
+    /// Says when it was made.
+    pub dated: bool,
     /// Bytes of the head.
     pub length: usize,
 }
@@ -47,6 +49,8 @@ pub enum InvalidReply {
     Interim,
     #[error("it neither opens the WebSocket nor refuses to")]
     NoSwitch,
+    #[error("it opens a WebSocket, but not the one that was asked for")]
+    Handshake,
 }
 
 /// `None`: more bytes are needed.
@@ -70,7 +74,7 @@ pub fn parse<'r>(
     let mut said_length = None;
     let mut chunked = false;
     let (mut close, mut keep) = (false, false);
-    let mut event_stream = false;
+    let (mut event_stream, mut dated) = (false, false);
     for field in fields {
         match Known::of(field.name) {
             Some(Known::ContentLength) => {
@@ -91,7 +95,8 @@ pub fn parse<'r>(
                     keep |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            Some(Known::ContentType) => event_stream = field.value.starts_with(b"text/event-stream"),
+            Some(Known::ContentType) => event_stream |= is_event_stream(field.value),
+            Some(Known::Date) => dated = true,
             _ => {}
         }
     }
@@ -106,8 +111,17 @@ pub fn parse<'r>(
         (false, Some(length)) => ReplyFraming::Length(length),
         (false, None) => ReplyFraming::UntilClose,
     };
-    let keep_alive = framing != ReplyFraming::UntilClose && !close && (version == 1 || keep);
-    Ok(Some(ReplyMessage { status, fields, framing, keep_alive, event_stream, length }))
+    // Announced where none may be (RFC 9112 §6.3), a body may well come, and would be taken for the next answer.
+    let misled = status == 204 && (chunked || said_length.is_some_and(|length| length > 0));
+    let ends = framing == ReplyFraming::UntilClose || misled || close;
+    let keep_alive = !ends && (version == 1 || keep);
+    Ok(Some(ReplyMessage { status, fields, framing, keep_alive, event_stream, dated, length }))
+}
+
+/// Media types are the same in any case (RFC 9110 §8.3.1).
+fn is_event_stream(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|b| *b == b';').next().unwrap_or_default();
+    media_type.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// What a client may be told of the length where no body follows (HEAD, 304) or where it is the same.
@@ -139,6 +153,9 @@ mod tests {
             ("HTTP/1.1 304 OK\r\nContent-Length: 5\r\n\r\n", false, (ReplyFraming::None, true)),
             ("HTTP/1.1 204 OK\r\nConnection: x, Close\r\n\r\n", false, (ReplyFraming::None, false)),
             ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", false, (ReplyFraming::Length(5), false)),
+            ("HTTP/1.1 204 OK\r\nContent-Length: 0\r\n\r\n", false, (ReplyFraming::None, true)),
+            ("HTTP/1.1 204 OK\r\nContent-Length: 5\r\n\r\n", false, (ReplyFraming::None, false)),
+            ("HTTP/1.1 204 OK\r\nTransfer-Encoding: chunked\r\n\r\n", false, (ReplyFraming::None, false)),
             (
                 "HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n",
                 false,
@@ -146,6 +163,19 @@ mod tests {
             ),
         ] {
             assert_eq!(framing(text, head), Ok(wanted), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_stream_is_one_in_any_spelling() {
+        for (content_type, is_one) in [
+            ("text/event-stream", true),
+            ("Text/Event-Stream; charset=utf-8", true),
+            ("text/event-stream ;x=y", true),
+            ("text/event-streams", false),
+            ("application/x; text/event-stream", false),
+        ] {
+            assert_eq!(is_event_stream(content_type.as_bytes()), is_one, "{content_type}");
         }
     }
 

@@ -16,7 +16,7 @@ use hyper::body::{Body, Frame, Incoming};
 
 use super::app_body::{Timed, append, header_map, tell_decision};
 use super::body::{CutShort, ReplyBody};
-use super::{Response, Session};
+use super::{Response, Session, date};
 use crate::http1::io::Limits;
 use crate::http1::request_body::may_trail;
 use crate::http1::request_head;
@@ -66,6 +66,7 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     }
     let mut headers = header_map(&given, forwarding, session);
     tell_decision(&mut headers, forwarding);
+    date(&mut headers, session.worker.now());
     forwarding.answered(&session.worker, &session.peer, parts.status.as_u16());
     let (forwarding, session) = (Rc::clone(forwarding), Rc::clone(session));
     let body = CallBody { body, too_long, timed, forwarding, session, over: false, _place: place };

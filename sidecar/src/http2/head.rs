@@ -50,6 +50,10 @@ pub fn read<'p>(
     for (name, value) in &parts.headers {
         let field = Field { name: name.as_str(), value: value.as_bytes() };
         size += field.name.len() + field.value.len();
+        // RFC 9113 §8.2.1. HTTP/1.1 would not tell the app of it.
+        if field.value.trim_ascii().len() < field.value.len() {
+            return Err(Unreadable::Syntax(httparse::Error::HeaderValue));
+        }
         match Known::of(field.name) {
             Some(Known::Host) => {
                 let named = value.to_str().map_err(|_| Unreadable::Host)?;

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::app_body::{AppBody, AppEnd, Timed, append, header_map, tell_decision};
 use super::body::ReplyBody;
-use super::{Response, Session};
+use super::{Response, Session, date};
 use crate::http1::buffer::Buffer;
 use crate::http1::io::{Limits, fill, write_all};
 use crate::http1::reply_head::{self, InvalidReply, MAX_INTERIM, MAX_REPLY_HEAD, ReplyFraming};
@@ -32,7 +32,7 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     timed.watch().await;
     timed.bind(forwarding, Bond::Unanswered);
     let bodyless = matches!(forwarding.reading.framing, Framing::None | Framing::Length(0));
-    let retriable = bodyless && forwarding.idempotent;
+    let retriable = bodyless && forwarding.is_idempotent();
     let mut read = Buffer::default();
     let mut app = match worker.pool.take(session.app_port, retriable, worker.deadlines.now()) {
         Some(app) => app,
@@ -258,6 +258,12 @@ fn digest(
         return Ok(Some(Digested::Wishes(wishes)));
     }
     let mut headers = header_map(message.fields, forwarding, session);
+    if message.status != 101 {
+        date(&mut headers, session.worker.now());
+        if forwarding.is_private(message.fields) {
+            append(&mut headers, "cache-control", b"private");
+        }
+    }
     let signed_out = granted == Granted::SignedOut;
     if signed_out {
         hand_back::write_expired_cookie(&forwarding.policy.token_sources, |name, value| {

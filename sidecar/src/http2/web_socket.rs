@@ -9,6 +9,7 @@ use http::{HeaderName, Method, StatusCode};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use sha1::{Digest as _, Sha1};
 use tokio::net::TcpStream;
 
 use super::app_body::{AppEnd, Timed};
@@ -28,6 +29,7 @@ use crate::worker::Worker;
 use crate::worker::deadlines::Bond;
 
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
+const SOCKET_KEY_FIELD: &[u8] = b"sec-websocket-key:";
 
 /// The `Sec-WebSocket-Key` for the app, if the request asks for a WebSocket; clients over HTTP/2 send none. It keeps caches from
 /// answering, of which there is none on the way to localhost, so it need only be new.
@@ -49,13 +51,17 @@ pub async fn open(
     let timed = Timed::of_stream(session, forwarding.policy.limits.idle_timeout);
     timed.watch().await;
     timed.bind(forwarding, Bond::Unanswered);
+    let key = sent_key(&forwarding.head);
     let mut app = upstream::connect(session.app_port, timed.deadline()).await?.stream;
     let limits = Limits { worker: &session.worker, deadline: timed.deadline() };
     write_all(&mut app, &forwarding.head, limits).await.map_err(UpstreamError::from)?;
     let mut read = Buffer::default();
     let mut answer = read_head(session, forwarding, &mut app, &mut read, limits).await?;
     if answer.status == StatusCode::SWITCHING_PROTOCOLS {
-        answer.headers.remove(ACCEPT);
+        // The client has no key to check it by (RFC 8441 §5), so that falls to us (RFC 6455 §4.1).
+        if answer.headers.remove(ACCEPT).is_none_or(|accept| accept.as_bytes() != expected(key).as_bytes()) {
+            return Err(UpstreamError::from(InvalidReply::Handshake).into());
+        }
         forwarding.answered(&session.worker, &session.peer, StatusCode::OK.as_u16());
         let mut response = http::Response::new(ReplyBody::whole(bytes::Bytes::new()));
         *response.headers_mut() = std::mem::take(&mut answer.headers);
@@ -64,6 +70,18 @@ pub async fn open(
     }
     refusal(&answer)?;
     Ok(answer.respond(AppEnd::Whole(app), read, timed, session, forwarding))
+}
+
+/// The key that the app was sent.
+fn sent_key(head: &[u8]) -> &[u8] {
+    let mut lines = head.split(|b| *b == b'\n').filter_map(|line| line.strip_prefix(SOCKET_KEY_FIELD));
+    lines.next().unwrap_or_default().trim_ascii()
+}
+
+/// What an app makes of it that opens a WebSocket (RFC 6455 §4.2.2).
+fn expected(key: &[u8]) -> String {
+    let digest = Sha1::new().chain_update(key).chain_update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
+    BASE64_STANDARD.encode(digest)
 }
 
 /// Any 2xx would tell the client that its socket is open (RFC 9110 §9.3.6).
@@ -100,4 +118,16 @@ async fn tunnel(
     session.worker.runtime.metrics.upgraded.dec();
     session.tunnels.set(session.tunnels.get() - 1);
     session.progress();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handshake_is_answered_as_the_rfc_says() {
+        let head = b"GET /chat HTTP/1.1\r\nHost: a\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        assert_eq!(expected(sent_key(head)), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(sent_key(b"GET / HTTP/1.1\r\n\r\n"), b"");
+    }
 }

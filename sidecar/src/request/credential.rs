@@ -12,6 +12,8 @@ pub struct Credential {
     pub token: Presented,
     /// Came by cookie and by nothing else, so that another site's page may have caused the request.
     pub ambient: bool,
+    /// In `Authorization`, where caches on the way see that the answer is for one person (RFC 9111 §3.5).
+    pub shown: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +34,7 @@ pub fn find(
     foreign: bool,
 ) -> Result<Option<Credential>, CredentialError> {
     let mut found: Option<&[u8]> = None;
-    let (mut ambient, mut by_cookie) = (true, false);
+    let (mut ambient, mut by_cookie, mut shown) = (true, false, false);
     for source in sources {
         let value = match source {
             TokenSource::Cookie(name) => from_cookies(cleansed, name)?,
@@ -48,12 +50,13 @@ pub fn find(
             }));
         }
         (ambient, by_cookie) = (ambient && cookie, by_cookie || cookie);
+        shown |= matches!(source, TokenSource::Header { name, .. } if *name == http::header::AUTHORIZATION);
         found = Some(value);
     }
     let Some(value) = found else { return Ok(None) };
     let token = match OpaqueToken::parse(value) {
         Err(InvalidToken) if foreign && !by_cookie => {
-            return Ok(Some(Credential { token: ForeignToken::parse(value)?.into(), ambient }));
+            return Ok(Some(Credential { token: ForeignToken::parse(value)?.into(), ambient, shown }));
         }
         ours => ours?,
     };
@@ -61,7 +64,7 @@ pub fn find(
     if token.kind() == TokenKind::Refresh {
         return Err(CredentialError::Malformed(InvalidToken));
     }
-    Ok(Some(Credential { token: token.into(), ambient }))
+    Ok(Some(Credential { token: token.into(), ambient, shown }))
 }
 
 /// Shadow mode takes nothing from an app that judges for itself: whoever is nobody here may still be somebody there, by what stands in the

@@ -165,7 +165,7 @@ mod tests {
 
     fn credential(ambient: bool) -> Credential {
         let token = OpaqueToken::generate(TokenKind::Session, &mut StdRng::seed_from_u64(1));
-        Credential { token: token.into(), ambient }
+        Credential { token: token.into(), ambient, shown: false }
     }
 
     fn decide(method: &str, upgrade: bool, fields: &[(&str, &str)], ambient: bool) -> Result<First, Refusal> {

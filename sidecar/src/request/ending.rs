@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cloakroom_protocol::sidecar_config::{Mode, Outage};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::cors::Reader;
 use super::decide::Refusal;
@@ -15,7 +15,7 @@ use super::gate::{Forwarding, Gate, Reading, Refused};
 use super::head::RequestHead;
 use super::rescue::{self, Failure, Manner};
 use crate::access_log::{self, Entry, Event};
-use crate::authority::Unavailable;
+use crate::authority::{StepUp, Unavailable};
 use crate::http1::unreadable::Unreadable;
 use crate::identity::Identity;
 use crate::local_response::LocalResponse;
@@ -47,14 +47,7 @@ impl Gate<'_> {
 
     /// The answer for a refused request: the way to sign in, or the reason why not.
     pub async fn settle(self, refused: &Refused) -> LocalResponse {
-        let mut outage = None;
-        let mut response = None;
-        if let Some((head, step_up)) = &refused.sign_in {
-            match self.worker.runtime.authority.start_sign_in(head, step_up.clone()).await {
-                Ok(answer) => response = Some(answer),
-                Err(unavailable) => outage = Some(Failure::from(unavailable)),
-            }
-        }
+        let (response, outage) = self.to_sign_in(refused.sign_in.as_ref()).await;
         let failure = outage.as_ref().unwrap_or(&refused.failure);
         let outcome = match &response {
             Some(response) => rescue::outcome_of(response.status),
@@ -83,6 +76,15 @@ impl Gate<'_> {
         end(self.worker, &about, outcome, event, response)
     }
 
+    /// The way to sign in, or why nobody can be sent there.
+    async fn to_sign_in(self, whom: Option<&(RequestHead, StepUp)>) -> (Option<LocalResponse>, Option<Failure>) {
+        let Some((head, step_up)) = whom else { return (None, None) };
+        match self.worker.runtime.authority.start_sign_in(head, step_up.clone()).await {
+            Ok(answer) => (Some(answer), None),
+            Err(unavailable) => (None, Some(unavailable.into())),
+        }
+    }
+
     /// The answer of one of our own paths.
     pub fn answer_own(self, head: &RequestHead, reading: Reading, response: LocalResponse) -> LocalResponse {
         let about = About {
@@ -101,7 +103,7 @@ impl Gate<'_> {
     }
 
     /// The answer for a request that failed after it was admitted.
-    pub fn fail(self, forwarding: &Forwarding, failure: &Failure) -> LocalResponse {
+    pub async fn fail(self, forwarding: &Forwarding, failure: &Failure) -> LocalResponse {
         let about = forwarding.about(self.worker, self.peer);
         let lapsed = forwarding.lapse(self.worker).filter(|_| is_late(failure)).and_then(|end| match end {
             End::Over => Some(Failure::Refused(Refusal::Ended)),
@@ -109,16 +111,26 @@ impl Gate<'_> {
             End::Expired => None,
         });
         let failure = lapsed.as_ref().unwrap_or(failure);
-        let seen = forward::origin_in(&forwarding.head);
-        let origin = self.policy.public_origin(&seen);
-        let response = rescue::respond(failure, forwarding.manner, origin, about.decision_id);
-        let response = readable(response, Reader::of(forwarding.origin(), self.policy).as_ref());
+        let step_up = rescue::sign_in(failure, forwarding.manner).filter(|_| self.policy.offers_sign_in());
+        let whom = step_up.and_then(|step_up| Some((forwarding.kept_head(&about)?, step_up)));
+        let (response, outage) = self.to_sign_in(whom.as_ref()).await;
+        let failure = outage.as_ref().unwrap_or(failure);
+        let outcome = match &response {
+            Some(response) => rescue::outcome_of(response.status),
+            None => rescue::outcome(failure),
+        };
+        let response = response.unwrap_or_else(|| {
+            let seen = forward::origin_in(&forwarding.head);
+            let origin = self.policy.public_origin(&seen);
+            let response = rescue::respond(failure, forwarding.manner, origin, about.decision_id);
+            readable(response, Reader::of(forwarding.origin(), self.policy).as_ref())
+        });
         forwarding.status.set(response.status.as_u16());
         if let Some(shadowed) = &forwarding.shadowed {
             write(self.worker, &about, Event::WouldDeny(&**shadowed), Some(response.status.as_u16()), None, None);
         }
-        let outcome = rescue::outcome(failure);
         let event = match outcome {
+            Outcome::SentToSignIn => Event::SentToSignIn(failure),
             Outcome::UpstreamFailed | Outcome::Unavailable => Event::Failed(failure),
             _ => Event::Denied(failure),
         };
@@ -216,9 +228,28 @@ impl Forwarding {
         self.decision.get().map(String::as_str)
     }
 
-    fn about<'f>(&'f self, worker: &Worker, peer: &Peer) -> About<'f> {
+    /// Method and target, as the app was asked.
+    fn line(&self) -> (&str, &str) {
         let mut line = self.head.split(|b| *b == b' ').map(|part| std::str::from_utf8(part).unwrap_or_default());
-        let (method, target) = (line.next().unwrap_or_default(), line.next().unwrap_or_default());
+        (line.next().unwrap_or_default(), line.next().unwrap_or_default())
+    }
+
+    /// As much as signing in has to know of a request that was let in; the client's other flows stay as they are.
+    fn kept_head(&self, about: &About<'_>) -> Option<RequestHead> {
+        let (_, target) = self.line();
+        Some(RequestHead {
+            method: Method::from_bytes(about.method.as_bytes()).ok()?,
+            path: about.path.to_owned(),
+            query: target.split_once('?').map(|(_, query)| query.to_owned()),
+            headers: HeaderMap::new(),
+            origin: forward::origin_in(&self.head),
+            client: about.client,
+            decision_id: about.decision_id.to_owned(),
+        })
+    }
+
+    fn about<'f>(&'f self, worker: &Worker, peer: &Peer) -> About<'f> {
+        let (method, target) = self.line();
         About {
             decision_id: self.decision.get_or_init(|| worker.new_decision()),
             method,

@@ -9,6 +9,7 @@ use super::cleanse::{Cleansed, reserved};
 use super::credential::write_other_cookies;
 use super::head::{Field, Known, Protocol};
 use super::trace;
+use crate::clock::HttpDate;
 use crate::config::Policy;
 use crate::identity::Identity;
 
@@ -169,6 +170,11 @@ pub fn write_number(mut number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits[first..]);
 }
 
+/// `now`: Unix seconds.
+pub fn write_date(now: u64, out: &mut Vec<u8>) {
+    write_text(out, format_args!("Date: {}\r\n", HttpDate(now)));
+}
+
 /// Appends formatted text.
 pub fn write_text(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     // Writing to memory cannot fail.
@@ -228,10 +234,25 @@ fn write_earlier_hops(cleansed: &Cleansed<'_>, name: &str, out: &mut Vec<u8>) {
     if !cleansed.from_trusted_proxy {
         return;
     }
-    for field in forwarding_fields(cleansed).filter(|field| field.name.eq_ignore_ascii_case(name)) {
+    let fields = forwarding_fields(cleansed).filter(|field| field.name.eq_ignore_ascii_case(name));
+    for field in fields.filter(|field| closes_quotes(field.value)) {
         out.extend_from_slice(field.value);
         out.extend_from_slice(b", ");
     }
+}
+
+/// Many proxies pass a client's `Forwarded` on as it is, and in a quotation without an end ours would be part of it (RFC 7239 §4).
+fn closes_quotes(value: &[u8]) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in value {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted
 }
 
 /// Written anew, with what a trusted proxy said in it.

@@ -12,8 +12,8 @@ use super::cors::Reader;
 use super::decide::Refusal;
 use super::forward::{self, Framing, Outside, Peer};
 use super::hand_back::leak_guard::LeakGuard;
-use super::hand_back::{HandBackError, Wishes};
-use super::head::{Head, Protocol, RequestHead};
+use super::hand_back::{self, HandBackError, Wishes};
+use super::head::{Field, Head, Protocol, RequestHead};
 use super::rescue::{self, Failure, Manner};
 use super::{Answer, Bench, Denied, Judgement, Passed, judge, to_owned_head};
 use crate::access_log;
@@ -66,9 +66,9 @@ pub struct Forwarding {
     /// Also where its rule asks for none.
     pub token: Option<Presented>,
     several_tokens: bool,
+    /// No cache on the way can see that the answer is for one person.
+    unshown: bool,
     pub(super) route: usize,
-    /// RFC 9110 §9.2.2
-    pub idempotent: bool,
     /// What Enforce would have refused, in Shadow mode.
     pub(super) shadowed: Option<Box<Failure>>,
     /// Made when something is first logged of this request.
@@ -189,7 +189,7 @@ impl Gate<'_> {
     }
 
     fn admit(self, passed: Passed<'_>, reading: Reading) -> Forwarding {
-        let Passed { admitted, token, several_tokens, manner, shadowed, route, .. } = passed;
+        let Passed { admitted, token, several_tokens, manner, unshown, shadowed, route, .. } = passed;
         let head = &admitted.cleansed().head;
         let outcome = if admitted.identity().is_some() { Outcome::Authenticated } else { Outcome::Anonymous };
         self.count(outcome, self.policy.routes.get(route).map(|route| &**route));
@@ -210,11 +210,11 @@ impl Gate<'_> {
             reading,
             upgrade: head.upgrade,
             manner,
-            idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
             head: written,
             identity: admitted.identity().cloned(),
             token,
             several_tokens,
+            unshown,
             route,
             shadowed: shadowed.map(Box::new),
             decision,
@@ -245,6 +245,25 @@ impl Forwarding {
         let mut lines = self.head.split(|b| *b == b'\n').filter_map(|line| line.split_at_checked("origin:".len()));
         let (_, value) = lines.find(|(name, _)| name.eq_ignore_ascii_case(b"origin:"))?;
         Some(value.trim_ascii())
+    }
+
+    /// As the app is asked.
+    fn method(&self) -> &[u8] {
+        self.head.split(|b| *b == b' ').next().unwrap_or_default()
+    }
+
+    /// RFC 9110 §9.2.2
+    pub fn is_idempotent(&self) -> bool {
+        matches!(self.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE")
+    }
+
+    /// Whether the answer needs a word that it is for one person alone. The app was asked with `Authorization`, by which shared caches know
+    /// that (RFC 9111 §3.5); whoever is on the way to this client saw a cookie at most.
+    pub fn is_private(&self, answer: &[Field<'_>]) -> bool {
+        self.unshown
+            && self.identity.is_some()
+            && matches!(self.method(), b"GET" | b"HEAD")
+            && !hand_back::says_who_may_keep_it(answer)
     }
 
     pub fn leak_guard(&self) -> Option<LeakGuard<'_>> {

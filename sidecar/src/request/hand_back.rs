@@ -152,6 +152,17 @@ fn is_nominated(fields: &[Field<'_>], name: &str) -> bool {
     })
 }
 
+/// Whether an answer's `Cache-Control` says that shared caches may keep it though it was asked for with `Authorization`, or that they may
+/// not (RFC 9111 §3.5, §5.2.2).
+pub fn says_who_may_keep_it(fields: &[Field<'_>]) -> bool {
+    const TELLING: [&str; 5] = ["private", "no-store", "public", "s-maxage", "must-revalidate"];
+    let named = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("cache-control"));
+    named.flat_map(|field| field.value.split(|b| *b == b',')).any(|directive| {
+        let name = directive.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+        TELLING.iter().any(|telling| name.eq_ignore_ascii_case(telling.as_bytes()))
+    })
+}
+
 /// Ends the cookie with the session.
 pub fn write_expired_cookie(sources: &[TokenSource], mut sink: impl FnMut(&str, &[u8])) {
     for source in sources {
@@ -201,6 +212,20 @@ mod tests {
             vec![field("Cloakroom-Logout", "session"), field("cloakroom.logout", "session")],
         ] {
             assert!(wishes(&fields).is_err(), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_says_in_many_ways_who_may_keep_it() {
+        let says = |values: &[&str]| {
+            let fields: Vec<_> = values.iter().map(|value| field("cache-CONTROL", value)).collect();
+            says_who_may_keep_it(&fields)
+        };
+        for values in [&["private"][..], &["max-age=60 , Public"], &["max-age=60", "S-MaxAge=5"], &["no-store"]] {
+            assert!(says(values), "{values:?}");
+        }
+        for values in [&[][..], &[""], &["max-age=60"], &["no-cache"], &["x-private, proxy-revalidate"]] {
+            assert!(!says(values), "{values:?}");
         }
     }
 

@@ -41,6 +41,7 @@ pub enum Known {
     ContentLength,
     ContentType,
     Cookie,
+    Date,
     Expect,
     Host,
     Http2Settings,
@@ -62,7 +63,7 @@ impl Known {
     pub fn of(name: &str) -> Option<Self> {
         let candidates: &[(&str, Self)] = match name.len() {
             2 => &[("te", Self::Te)],
-            4 => &[("host", Self::Host)],
+            4 => &[("host", Self::Host), ("date", Self::Date)],
             6 => &[
                 ("accept", Self::Accept),
                 ("cookie", Self::Cookie),

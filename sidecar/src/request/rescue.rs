@@ -65,9 +65,9 @@ pub fn sign_in(failure: &Failure, manner: Manner) -> Option<StepUp> {
         return None;
     }
     match failure {
-        Failure::Refused(Refusal::NoToken | Refusal::Inactive | Refusal::Credential(CredentialError::Malformed(_))) => {
-            Some(StepUp::default())
-        }
+        Failure::Refused(
+            Refusal::NoToken | Refusal::Inactive | Refusal::Ended | Refusal::Credential(CredentialError::Malformed(_)),
+        ) => Some(StepUp::default()),
         Failure::Refused(Refusal::StepUp(step_up)) => Some(step_up.clone()),
         _ => None,
     }
@@ -404,7 +404,7 @@ mod tests {
         assert!(sign_in(&Refusal::Denied.into(), page).is_none());
         assert!(sign_in(&Refusal::NoToken.into(), Manner { grpc: true, ..page }).is_none());
         let redirect = Manner { unauthenticated: Some(Unauthenticated::Redirect), ..page };
-        for refusal in [Refusal::Inactive, Refusal::StepUp(StepUp::default())] {
+        for refusal in [Refusal::Inactive, Refusal::Ended, Refusal::StepUp(StepUp::default())] {
             assert!(sign_in(&refusal.clone().into(), redirect).is_some());
             assert!(sign_in(&refusal.into(), Manner { by_header: true, ..redirect }).is_none());
         }

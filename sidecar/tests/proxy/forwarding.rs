@@ -1,6 +1,8 @@
 //! What passes, passes whole.
 
 use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -522,4 +524,51 @@ fn answers_of_our_own_say_when() {
     let message = request("GET", "/never/x").body(Frames::text("")).unwrap();
     let over_http2 = run(async { connect(&sidecar).await.send_request(message).await.unwrap() });
     assert_eq!(over_http2.headers()["date"], "Fri, 15 Jan 2027 08:00:00 GMT");
+}
+
+#[test]
+fn an_answer_of_an_app_without_a_clock_says_when_too() {
+    let (app, dated) = ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", "Sun, 06 Nov 1994 08:49:37 GMT");
+    for (reply, date) in [
+        (format!("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n{app}\r\nok"), "Fri, 15 Jan 2027 08:00:00 GMT"),
+        (format!("{app}dAtE: {dated}\r\n\r\nok"), dated),
+    ] {
+        let sidecar = Sidecar::start(App::saying(&reply));
+        let mut client = sidecar.client();
+        client.send(get("/x", ""));
+        let mut answer = client.reply();
+        if answer.status == 103 {
+            assert!(answer.all("date").is_empty(), "what is no answer yet");
+            answer = client.reply();
+        }
+        assert_eq!(answer.all("date"), [date]);
+        let message = request("GET", "/x").body(Frames::text("")).unwrap();
+        let over_http2 = run(async { connect(&sidecar).await.send_request(message).await.unwrap() });
+        assert_eq!(over_http2.headers().get_all("date").iter().collect::<Vec<_>>(), [date]);
+    }
+}
+
+#[test]
+fn an_app_that_announces_a_body_where_none_may_be_is_asked_nothing_more_on_that_connection() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    for announced in ["Content-Length: 6", "Transfer-Encoding: chunked"] {
+        let opened = Arc::clone(&connections);
+        let before = opened.load(Ordering::SeqCst);
+        let sidecar = Sidecar::start(App::raw(move |mut stream, _| {
+            opened.fetch_add(1, Ordering::SeqCst);
+            while read_head(&mut stream).is_some() {
+                let reply = format!("HTTP/1.1 204 No Content\r\n{announced}\r\n\r\n");
+                if stream.write_all(reply.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        }));
+        let mut client = sidecar.client();
+        for _ in 0..3 {
+            client.send(get("/x", ""));
+            let answer = client.reply();
+            assert_eq!((answer.status, answer.all("content-length")), (204, vec![]));
+        }
+        assert_eq!(connections.load(Ordering::SeqCst) - before, 3, "{announced}");
+    }
 }

@@ -280,3 +280,30 @@ fn whoever_has_to_upgrade_learns_to_what() {
         assert!(over_http2.status() == 426 && !over_http2.headers().contains_key("upgrade"));
     }
 }
+
+#[test]
+fn what_is_for_one_person_alone_is_kept_from_shared_caches() {
+    let with_cookie = |method: &str, path: &str| {
+        format!("{method} {path} HTTP/1.1\r\nHost: shop.example.com\r\nCookie: __Host-cloakroom={}\r\n\r\n", token())
+    };
+    for (said, by_cookie, by_header) in [
+        ("", &["private"][..], &[][..]),
+        ("Cache-Control: max-age=60\r\n", &["max-age=60", "private"], &["max-age=60"]),
+        ("cache-control: Public, max-age=60\r\n", &["Public, max-age=60"], &["Public, max-age=60"]),
+        ("Cache-Control: no-store\r\n", &["no-store"], &["no-store"]),
+    ] {
+        let sidecar = saying(said);
+        // RFC 9111 §3.5: with `Authorization` a cache knows by itself.
+        assert_eq!(sidecar.ask(&get("/x", "")).all("cache-control"), by_header, "{said}");
+        assert_eq!(sidecar.ask(&with_cookie("GET", "/x")).all("cache-control"), by_cookie, "{said}");
+        assert_eq!(sidecar.ask(&with_cookie("POST", "/x")).all("cache-control"), by_header, "{said}");
+        assert_eq!(sidecar.ask(&with_cookie("GET", "/open/x")).all("cache-control"), by_header, "for anybody: {said}");
+        let mut message = request("GET", "/x").body(Frames::text("")).unwrap();
+        message.headers_mut().remove("authorization");
+        let cookie = format!("__Host-cloakroom={}", token());
+        message.headers_mut().insert("cookie", cookie.parse().unwrap());
+        let over_http2 = run(async { connect(&sidecar).await.send_request(message).await.unwrap() });
+        let values: Vec<_> = over_http2.headers().get_all("cache-control").iter().collect();
+        assert_eq!(values, by_cookie, "{said}");
+    }
+}

@@ -170,7 +170,7 @@ fn refusals_are_the_same_as_over_http_1() {
     assert_eq!(status(request("GET", "/x").header("host", "other.example.com")), 400);
     assert_eq!(status(request("GET", "/x").header("authorization", format!("Bearer {}", unknown_token()))), 400);
     // hyper answers this itself, by the list as a whole.
-    assert_eq!(status(request("GET", &format!("/{}", "x".repeat(9000)))), 431);
+    assert_eq!(status(request("GET", &format!("/{}", "x".repeat(9000)))), 414);
     assert_eq!(status(request("TRACE", "/x")), 405);
     assert_eq!(status(Request::builder().uri("http://a/x")), 401);
     assert_eq!(status(request("POST", "/x").header("content-length", "0")), 200);
@@ -361,11 +361,12 @@ fn whoever_breaks_the_protocol_is_counted() {
     let head = [0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
     let upper_case = [&head[..], &[0x00, 0x01, b'X', 0x01, b'1']].concat();
     let connection = [&head[..], b"\x00\x0aconnection\x01x"].concat();
-    let huge = [&head[..], &[0x00, 0x01, b'x', 0x7f, 0x80, 0x7d], &[b'y'; 16_127]].concat();
+    let field = [&[0x00, 0x01, b'x', 0x7f, 0xe9, 0x06], &[b'y'; 1000][..]].concat();
+    let huge = [&head[..], &field.repeat(16)].concat();
     for (kind, flags, stream, payload, error) in [
         (1, 5, 1, upper_case, Http2Error::Protocol),
         (1, 5, 1, connection, Http2Error::Protocol),
-        // Over the limit, with a body to come: answered 431, and the stream is reset.
+        // Over twice the limit, with a body to come: answered 431, and the stream is reset.
         (1, 4, 1, huge, Http2Error::Protocol),
         (0, 0, 1, vec![0; 16_385], Http2Error::FrameSize),
         (1, 5, 1, vec![0xff; 20], Http2Error::Protocol),
@@ -419,4 +420,16 @@ fn a_connection_on_which_something_moves_is_not_told_to_go() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused_with_a_word_of_why() {
+    let sidecar = Sidecar::start(App::hello());
+    let message = request("GET", "/x").header("x", "y".repeat(8100)).body(Frames::text("")).unwrap();
+    let (status, headers, ..) = run(ask(&sidecar, message));
+    assert_eq!(status, 431);
+    assert!(headers.contains_key("cloakroom-decision"));
+    // Each field costs HTTP/2 thirty-two bytes more, which are not what the policy speaks of.
+    let many = (0..90).fold(request("GET", "/x"), |message, _| message.header("x", "y".repeat(80)));
+    assert_eq!(run(ask(&sidecar, many.body(Frames::text("")).unwrap())).0, 200);
 }

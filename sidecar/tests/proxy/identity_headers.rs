@@ -106,6 +106,21 @@ fn a_forwarded_header_decides_nothing_whoever_sends_it() {
 }
 
 #[test]
+fn a_quotation_without_an_end_does_not_swallow_what_we_say() {
+    for (sent, kept) in [
+        ("for=\"evil", ""),
+        ("for=\"evil\\\"", ""),
+        ("for=\"[::1]\";host=\"a\\\"b\"", "for=\"[::1]\";host=\"a\\\"b\", "),
+    ] {
+        let sidecar =
+            Sidecar::with(App::hello(), |config| config["trusted_proxies"] = serde_json::json!(["127.0.0.0/8"]));
+        sidecar.ask(&get("/x", &format!("Forwarded: {sent}\r\n")));
+        let ours = "for=127.0.0.1;host=\"shop.example.com\";proto=http";
+        assert_eq!(sidecar.app.only().all("forwarded"), [format!("{kept}{ours}")]);
+    }
+}
+
+#[test]
 fn the_answer_is_the_same_from_the_cache_and_from_an_introspection() {
     let sidecar = Sidecar::start(App::hello());
     let request = get("/admin/x", "").replace(&token(), &admin_token());

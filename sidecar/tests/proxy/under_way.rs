@@ -396,3 +396,52 @@ fn a_connection_serves_the_next_one_after_a_session_has_ended() {
         "still open"
     );
 }
+
+#[test]
+fn whoever_waits_for_a_page_is_sent_to_sign_in_again() {
+    let as_a_page = "Accept: text/html\r\nSec-Fetch-Mode: navigate\r\n";
+    let by_cookie = format!(
+        "GET /report?year=1 HTTP/1.1\r\nHost: shop.example.com\r\nX-Forwarded-Proto: https\r\nCookie: __Host-cloakroom={}\r\n{as_a_page}\r\n",
+        token()
+    );
+    thread::scope(|scope| {
+        for (request, wanted, outcome) in [
+            (by_cookie.clone(), 303, Outcome::SentToSignIn),
+            (by_cookie.replace("navigate", "cors"), 401, Outcome::Unauthenticated),
+            (get("/report", as_a_page), 401, Outcome::Unauthenticated),
+        ] {
+            scope.spawn(move || {
+                let (app, said) = silent_app();
+                let sidecar = Sidecar::start(app);
+                let mut client = sidecar.client();
+                client.send(&request);
+                await_word(&said, "asked");
+                sidecar.authority.revoke(&token());
+                let reply = client.reply();
+                assert_eq!(reply.status, wanted, "{request}");
+                if wanted == 303 {
+                    assert_eq!(reply.all("location"), ["https://auth.example.com/?to=/report&acr="]);
+                }
+                assert_eq!(reply.all("cloakroom-decision").len(), 1);
+                await_word(&said, "left");
+                assert_eq!(sidecar.metrics.requests.of(outcome).get(), 1);
+            });
+        }
+        scope.spawn(move || {
+            let (app, said) = silent_app();
+            let sidecar = Sidecar::start(app);
+            let mut message = request("GET", "/report").body(Frames::text("")).unwrap();
+            message.headers_mut().remove("authorization");
+            message.headers_mut().insert("cookie", format!("__Host-cloakroom={}", token()).parse().unwrap());
+            message.headers_mut().insert("sec-fetch-mode", "navigate".parse().unwrap());
+            let status = run(async {
+                let mut sender = connect(&sidecar).await;
+                let answer = tokio::spawn(async move { sender.send_request(message).await });
+                tokio::task::spawn_blocking(move || await_word(&said, "asked")).await.unwrap();
+                sidecar.authority.revoke(&token());
+                answer.await.unwrap().unwrap().status()
+            });
+            assert_eq!(status, 303);
+        });
+    });
+}

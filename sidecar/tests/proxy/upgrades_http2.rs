@@ -3,12 +3,15 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use sha1::{Digest as _, Sha1};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use cloakroom_sidecar::metrics::Cut;
@@ -25,8 +28,9 @@ fn echo() -> App {
                 stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
                 continue;
             }
+            let accept = accept(received.lock().unwrap().last().unwrap());
             let reply = format!(
-                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\
                  Sec-WebSocket-Protocol: chat\r\nX-Leak: {JWT}\r\n\r\nhi"
             );
             stream.write_all(reply.as_bytes()).unwrap();
@@ -40,6 +44,12 @@ fn echo() -> App {
             return;
         }
     })
+}
+
+/// RFC 6455 §4.2.2
+fn accept(received: &Received) -> String {
+    let key = received.all("sec-websocket-key").concat() + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    STANDARD.encode(Sha1::digest(key))
 }
 
 fn opening(protocol: &'static str, builder: http::request::Builder) -> Request<Frames> {
@@ -156,6 +166,9 @@ fn whoever_may_not_gets_no_socket() {
 fn an_app_that_takes_no_notice_is_no_open_socket() {
     for (reply, status) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 502),
+        // It answers some other handshake, or none.
+        ("HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n", 502),
+        ("HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 502),
         ("HTTP/1.1 426 Upgrade Required\r\nContent-Length: 2\r\n\r\nno", 426),
     ] {
         let sidecar = Sidecar::start(App::saying(reply));

@@ -141,9 +141,9 @@ fn resolve(decoded: &str) -> Result<String, AmbiguousPath> {
             }
             _ => {
                 // Some servers drop parameters first and resolve dots then: `..;` would climb there and not here.
-                if let Some((name, _)) = segment.split_once(';')
-                    && matches!(name, "" | "." | "..")
-                {
+                // To some an encoded semicolon is one, too.
+                let name = segment.split("%3B").next().and_then(|name| name.split(';').next());
+                if name.is_some_and(|name| name != segment && matches!(name, "" | "." | "..")) {
                     return Err(AmbiguousPath::Parameters);
                 }
                 out.push('/');
@@ -259,6 +259,10 @@ mod tests {
             "/a/.;x/b",
             "/;x/a",
             "/a/%2e%2e;/b",
+            "/a/..%3b/b",
+            "/a/.%3B",
+            "/%3bx/a",
+            "/a/..%3bx;y",
             "/a\u{7f}",
             "/%7f",
         ] {
