@@ -155,6 +155,7 @@ allow-access = Allow access
 allow-application = Allow { $application }?
 application-wants = You are signed in as { $username }. { $application } ({ $host }) wants to:
 application-unchecked = It registered here by itself, and nobody has checked who it is: the name is what it calls itself. What you allow goes to { $host }.
+application-of-namespace = It belongs to { $namespace }, whose people have registered it and chosen its name. What you allow goes to { $host }.
 application-on-this-device = an application on this device
 allow = Allow
 do-not-allow = Do not allow

@@ -1,6 +1,7 @@
 //! What an opaque token stands for at one audience. Pure, but for the loading; every way to ask (sidecar, gateway, administrator) ends
 //! here.
 
+use cloakroom_protocol::credential::CredentialRef;
 use cloakroom_protocol::presented::Kind;
 use cloakroom_protocol::registration::PolicyRegistration;
 use cloakroom_protocol::token::{OpaqueToken, TokenId, TokenKind};
@@ -61,7 +62,7 @@ pub enum Asker<'a> {
     /// A gateway or resource server, for these audiences; no sessions.
     Audiences(&'a [String], &'a Registry),
     /// The client that a token was issued to.
-    Client(&'a str),
+    Client(&'a str, &'a Registry),
     /// An administrator.
     Anyone(&'a Registry),
 }
@@ -86,32 +87,39 @@ pub async fn identify(
                 let Some(policy) = registry.get(&client) else { return Ok(None) };
                 Ok(of_session(token, client, seated, terms(&policy), idle_for, now, &policy.audience))
             }
-            Asker::Audiences(..) | Asker::Client(_) => Ok(None),
+            Asker::Audiences(..) | Asker::Client(..) => Ok(None),
         },
         TokenKind::Access => {
             let Some(grant) = grant::load(store, token.id()).await? else { return Ok(None) };
-            Ok(of_access(token, grant, now).filter(|identity| is_meant_for(identity, asker)))
+            let client = CredentialRef::of_client_id(&grant.facts.client_id);
+            let identity = of_access(token, grant, now);
+            Ok(identity.and_then(|identity| judge(identity, client.as_ref(), asker)))
         }
         TokenKind::ApiKey => {
             let Some(api_key) = api_key::load(store, token.id()).await? else { return Ok(None) };
-            let namespace = api_key.facts.of.as_ref().map(|of| of.namespace().to_owned());
+            let of = api_key.facts.of.clone();
             let identity = of_api_key(token, api_key, now);
-            let identity = match namespace {
-                Some(namespace) => identity.and_then(|identity| at_home(identity, &namespace, asker)),
-                None => identity,
-            };
-            Ok(identity.filter(|identity| is_meant_for(identity, asker)))
+            Ok(identity.and_then(|identity| judge(identity, of.as_ref(), asker)))
         }
         // A refresh token is for the token endpoint alone.
         TokenKind::Refresh => Ok(None),
     }
 }
 
+/// `of`: the resource that asked for the credential, if one did.
+fn judge(identity: Identity, of: Option<&CredentialRef>, asker: Asker<'_>) -> Option<Identity> {
+    let identity = match of {
+        Some(of) => at_home(identity, of.namespace(), asker)?,
+        None => identity,
+    };
+    is_meant_for(&identity, asker).then_some(identity)
+}
+
 fn is_meant_for(identity: &Identity, asker: Asker<'_>) -> bool {
     match asker {
         Asker::Policy(policy) => identity.aud.contains(&policy.audience),
         Asker::Audiences(audiences, _) => identity.aud.iter().any(|aud| audiences.contains(aud)),
-        Asker::Client(client) => identity.client_id == client,
+        Asker::Client(client, _) => identity.client_id == client,
         Asker::Anyone(_) => true,
     }
 }
@@ -121,11 +129,11 @@ fn is_meant_for(identity: &Identity, asker: Asker<'_>) -> bool {
 fn at_home(mut identity: Identity, namespace: &str, asker: Asker<'_>) -> Option<Identity> {
     match asker {
         Asker::Policy(policy) => (policy.policy.namespace() == namespace).then_some(identity),
-        Asker::Audiences(_, registry) => {
+        Asker::Audiences(_, registry) | Asker::Client(_, registry) => {
             identity.aud.retain(|aud| registry.holder(aud) == Holder::Namespace(namespace.to_owned()));
             Some(identity)
         }
-        Asker::Client(_) | Asker::Anyone(_) => Some(identity),
+        Asker::Anyone(_) => Some(identity),
     }
 }
 

@@ -82,6 +82,16 @@ impl Registry {
         namespace.map_or(Holder::Nobody, Holder::Namespace)
     }
 
+    /// The other namespace whose app has this address, if one has: a browser that is sent there takes an answer to a page that did not ask.
+    pub fn stranger_at(&self, address: &str, namespace: &str) -> Option<String> {
+        // Of a scheme of an application's own there is no origin: its serialisation is "null", which nobody can register.
+        let origin = Url::parse(address).ok()?.origin().ascii_serialization();
+        let policies = self.policies.load();
+        let strangers = policies.values().filter(|policy| policy.policy.namespace() != namespace);
+        let mut there = strangers.filter(|policy| policy.origins.contains(&origin));
+        there.next().map(|policy| policy.policy.namespace().to_owned())
+    }
+
     pub async fn reload(&self, store: &dyn Store) -> Result<(), StoreError> {
         let (policies, _) = read(store).await?;
         self.hold(policies);
@@ -327,6 +337,26 @@ mod tests {
             "",
         ] {
             assert!(registry.audiences_at(address).is_empty(), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_app_s_addresses_are_its_namespace_s_however_they_are_written() {
+        let (store, registry) = (MemoryStore::new(Clock::system()), Registry::default());
+        registry.put(&store, policy("shop/web", "shop/web", "https://shop.example.com")).await.unwrap();
+        for address in [
+            "https://shop.example.com/cb",
+            "https://SHOP.example.com:443/cb?x=1",
+            "https://u@shop.example.com/cb",
+            "https:\\\\shop.example.com/cb",
+        ] {
+            assert_eq!(registry.stranger_at(address, "evil").as_deref(), Some("shop"), "{address}");
+            assert_eq!(registry.stranger_at(address, "shop"), None, "{address}");
+        }
+        for address in
+            ["https://shop.example.com:8443/", "https://a.shop.example.com/", "com.example.app:/cb", "null", ""]
+        {
+            assert_eq!(registry.stranger_at(address, "evil"), None, "{address}");
         }
     }
 

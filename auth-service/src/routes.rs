@@ -131,6 +131,10 @@ pub fn internal(app: Shared) -> Router {
             &format!("{}/{{namespace}}/{{name}}", paths::API_KEYS),
             put(internal::api_keys::put).delete(internal::api_keys::delete),
         )
+        .route(
+            &format!("{}/{{namespace}}/{{name}}", paths::CLIENTS),
+            put(internal::clients::put).delete(internal::clients::delete),
+        )
         .nest(ADMIN_API, admin::routes())
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_with_this_method)

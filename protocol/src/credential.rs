@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::policy_ref::PolicyRef;
 use crate::token::{SecretHash, TokenId};
 
-/// `<namespace>/<name>` of an `ApiKey`.
+/// `<namespace>/<name>` of an `ApiKey` or `OAuthClient`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CredentialRef(PolicyRef);
@@ -30,6 +30,17 @@ impl CredentialRef {
 
     pub fn name(&self) -> &str {
         self.0.name()
+    }
+
+    /// Of an `OAuthClient`: `<namespace>~<name>`. No Kubernetes name has a tilde in it, and it needs no escape anywhere (RFC 3986 §2.3).
+    pub fn client_id(&self) -> String {
+        format!("{}~{}", self.namespace(), self.name())
+    }
+
+    /// The `OAuthClient` that a client id is of. No other client gets such an id.
+    pub fn of_client_id(id: &str) -> Option<Self> {
+        let (namespace, name) = id.split_once('~')?;
+        Self::new(namespace, name).ok()
     }
 }
 
@@ -67,6 +78,51 @@ pub struct ApiKeyRegistration {
     /// Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
+}
+
+/// Body of `PUT /internal/v1/clients/<namespace>/<name>`: desired state, idempotent. The client's id is [`CredentialRef::client_id`].
+///
+/// There is no field for what a client of a namespace's may not be: first party, a gateway, one that exchanges tokens.
+///
+/// Answers: 204; 409 with a problem if an audience or a redirect URI's origin is another namespace's, or whether there is a secret changed;
+/// 410 if an administrator revoked the client, which only another resource mends; 422 if a value is not acceptable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientRegistration {
+    pub of: CredentialRef,
+    /// `metadata.uid`. Another one than before: another resource of the same name, for which nothing is good that was issued before.
+    pub uid: String,
+    /// Absent: a public client.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_hash")]
+    pub secret: Option<SecretHash>,
+    /// The secret before the last rotation, for as long as both are good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<EarlierSecret>,
+    /// What people see who are asked for consent.
+    #[serde(default)]
+    pub name: String,
+    pub grant_types: Vec<ClientGrant>,
+    #[serde(default)]
+    pub redirect_uris: Vec<String>,
+    #[serde(default)]
+    pub post_logout_redirect_uris: Vec<String>,
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    #[serde(default)]
+    pub audiences: Vec<String>,
+    #[serde(default)]
+    pub dpop_bound_access_tokens: bool,
+    #[serde(default)]
+    pub require_mfa: bool,
+}
+
+/// The grant types that a client of a namespace's may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientGrant {
+    AuthorizationCode,
+    RefreshToken,
+    ClientCredentials,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,9 +175,59 @@ mod hash {
     }
 }
 
+mod optional_hash {
+    use super::{Deserialize, Deserializer, SecretHash, Serialize, Serializer, hash};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Text(#[serde(with = "hash")] SecretHash);
+
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(hash: &Option<SecretHash>, serializer: S) -> Result<S::Ok, S::Error> {
+        hash.map(Text).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretHash>, D::Error> {
+        Ok(Option::<Text>::deserialize(deserializer)?.map(|text| text.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_id_says_whose_it_is_and_nothing_else_looks_like_one() {
+        let of: CredentialRef = "shop/reports.v1".parse().unwrap();
+        assert_eq!(of.client_id(), "shop~reports.v1");
+        assert_eq!(CredentialRef::of_client_id("shop~reports.v1"), Some(of));
+        for other in ["shop/reports", "shop", "~", "shop~", "~reports", "shop~a~b", "Shop~a", "a.b~c", "shop~a b", ""] {
+            assert_eq!(CredentialRef::of_client_id(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_client_s_registration_has_no_place_for_what_it_may_not_be() {
+        let plain = serde_json::json!({"of": "shop/reports", "uid": "1", "grant_types": ["client_credentials"]});
+        let read = |value: &serde_json::Value| serde_json::from_value::<ClientRegistration>(value.clone());
+        assert_eq!(read(&plain).unwrap().secret, None);
+        for (name, value) in [
+            ("first_party", serde_json::json!(true)),
+            ("introspects", serde_json::json!(["a"])),
+            ("backchannel_logout_uri", serde_json::json!("https://a.example")),
+            ("grant_types", serde_json::json!(["urn:ietf:params:oauth:grant-type:token-exchange"])),
+            ("secret", serde_json::json!("short")),
+        ] {
+            let mut bad = plain.clone();
+            bad[name] = value;
+            assert!(read(&bad).is_err(), "{name}");
+        }
+        let mut good = plain;
+        good["secret"] = serde_json::json!("BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc");
+        let read = read(&good).unwrap();
+        assert_eq!(read.secret, Some(SecretHash::from_bytes([7; 32])));
+        assert_eq!(serde_json::to_value(&read).unwrap()["secret"], good["secret"]);
+    }
 
     #[test]
     fn a_hash_survives_json_and_annotations() {

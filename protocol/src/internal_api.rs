@@ -16,6 +16,7 @@ pub const TOKEN: &str = "/internal/v1/token";
 pub const JWKS: &str = "/internal/v1/jwks";
 pub const POLICIES: &str = "/internal/v1/policies";
 pub const API_KEYS: &str = "/internal/v1/api-keys";
+pub const CLIENTS: &str = "/internal/v1/clients";
 
 /// Audience of the projected service-account token with which workloads authenticate.
 pub const WORKLOAD_AUDIENCE: &str = "cloakroom";

@@ -1,6 +1,7 @@
 //! What two Cloakroom processes must agree on: tokens, messages, files and environment names. No IO.
 
 pub mod acr;
+pub mod client_secret;
 pub mod credential;
 pub mod events;
 pub mod injected;

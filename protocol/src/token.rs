@@ -16,7 +16,7 @@ const PREFIX_LEN: usize = 3;
 /// 22 base62 characters carry 130 bits.
 const ID_LEN: usize = 22;
 /// 43 base62 characters carry 256 bits.
-const SECRET_LEN: usize = 43;
+pub(crate) const SECRET_LEN: usize = 43;
 /// 6 base62 characters hold any CRC-32.
 const CHECKSUM_LEN: usize = 6;
 const SECRET_START: usize = PREFIX_LEN + ID_LEN;
@@ -238,7 +238,7 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-fn fill_base62(target: &mut [u8], rng: &mut impl CryptoRng) {
+pub(crate) fn fill_base62(target: &mut [u8], rng: &mut impl CryptoRng) {
     target.fill_with(|| ALPHABET[rng.random_range(0..ALPHABET.len())]);
 }
 

@@ -2,6 +2,7 @@
 
 pub mod acknowledge;
 pub mod api_keys;
+pub mod clients;
 mod credential;
 pub mod events;
 pub mod interest;

@@ -14,6 +14,7 @@ pub mod id_token;
 pub mod introspect;
 pub mod logout;
 pub mod par;
+pub mod redirects;
 pub mod refusals;
 pub mod register;
 pub mod revoke;

@@ -8,7 +8,7 @@ use cloakroom_protocol::credential::CredentialRef;
 use cloakroom_protocol::token::TokenId;
 use serde::{Deserialize, Serialize};
 
-use super::hash::StoredHash;
+use super::hash::{Before, StoredHash};
 use super::profile::Profile;
 use super::{RecordError, page, records_of};
 use crate::store::{Created, Guard, Key, Store, StoreError, Update, Updated, from_json, to_json};
@@ -30,13 +30,6 @@ pub struct Facts {
     pub created: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<u64>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Before {
-    pub secret: StoredHash,
-    /// Unix seconds.
-    pub until: u64,
 }
 
 #[derive(Clone, Debug)]

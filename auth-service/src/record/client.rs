@@ -1,17 +1,20 @@
 //! Registered OAuth clients: third-party applications, gateways, services. Policies are clients too, but live in the registry.
 
+pub mod of_resource;
 pub mod redirect_uri;
 
 use std::time::Duration;
 
+use cloakroom_protocol::credential::CredentialRef;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::hash::StoredHash;
+use super::hash::{Before, StoredHash};
 use super::registered::{self, Registered, Way};
 use crate::jwks::KeySet;
 use crate::keys::Algorithm;
 use crate::store::{Created, Key, Store, StoreError, Update, Updated, from_json, to_json};
+use of_resource::OfResource;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +26,8 @@ pub struct Client {
     /// Absent: it has keys, or is a public client (RFC 6749 §2.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<StoredHash>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
     /// The public keys that it authenticates by, as a JWK set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks: Option<Value>,
@@ -56,9 +61,10 @@ pub struct Client {
     /// What its ID tokens are signed with; absent: what everything is (OpenID Connect Registration §2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id_token_signed_response_alg: Option<Algorithm>,
-    /// Absent: an administrator made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered: Option<Registered>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<OfResource>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -105,7 +111,9 @@ const MAX_JWKS: usize = 16 << 10;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidClient {
-    #[error("a client id is 1 to 128 of A-Z a-z 0-9 . _ ~ - and neither a policy's name nor an id of ours")]
+    #[error(
+        "a client id is 1 to 128 of A-Z a-z 0-9 . _ ~ - and neither a policy's name, an OAuthClient's nor an id of ours"
+    )]
     Id,
     #[error(
         "redirect URI {0:?}: absolute, without fragment; https, or http on a loopback address, or a scheme of your own with a dot in it"
@@ -142,6 +150,19 @@ impl Client {
         self.grant_types.contains(&grant)
     }
 
+    /// Whoever made it is not an administrator: what it says of itself, and its addresses, may be other ones tomorrow.
+    pub fn is_strangers(&self) -> bool {
+        self.registered.is_some() || self.of.is_some()
+    }
+
+    /// Whether a secret is the client's: the present one, or the one before while a rotation overlaps.
+    pub fn is_secret(&self, given: &StoredHash, now: u64) -> bool {
+        // Both are compared, so that time does not tell which one it was.
+        let present = self.secret.as_ref().is_some_and(|secret| secret.matches(given));
+        let before = self.before.as_ref().is_some_and(|before| before.secret.matches(given) && now < before.until);
+        present || before
+    }
+
     /// What was asked for, if all of it is allowed; nothing, if nothing was named: a token can do no more than somebody meant it to.
     pub fn scope_for(&self, asked: Option<&str>) -> Option<String> {
         narrow(&self.scopes, asked)
@@ -152,7 +173,9 @@ impl Client {
         let id = &self.client_id;
         // A subject of 22 letters and digits is a person; a client must not pass for one (RFC 9068 §5).
         let like_a_person = id.len() == 22 && id.bytes().all(|b| b.is_ascii_alphanumeric());
-        if id.is_empty() || id.len() > 128 || !id.bytes().all(plain) || like_a_person {
+        let of_resource = self.of.as_ref().map(|of| &of.resource);
+        let reserved = CredentialRef::of_client_id(id).as_ref() != of_resource;
+        if id.is_empty() || id.len() > 128 || !id.bytes().all(plain) || like_a_person || reserved {
             return Err(InvalidClient::Id);
         }
         if self.name.chars().count() > MAX_NAME || self.name.chars().any(char::is_control) {
@@ -339,10 +362,28 @@ mod tests {
     }
 
     #[test]
-    fn a_client_cannot_pass_for_a_person_or_a_policy() {
-        for id in ["", "shop/web", "0123456789ABCDEFGHIJKL", "a b", "a\u{e9}"] {
+    fn a_client_cannot_pass_for_a_person_a_policy_or_a_namespace_s_client() {
+        for id in ["", "shop/web", "0123456789ABCDEFGHIJKL", "a b", "a\u{e9}", "shop~web"] {
             let bad = Client { client_id: id.into(), ..client(&["https://x.example/cb"]) };
             assert_eq!(bad.validate(), Err(InvalidClient::Id), "{id}");
+        }
+        let of = OfResource { resource: "shop/web".parse().unwrap(), uid: "1".into() };
+        for (id, is_right) in [("shop~web", true), ("shop~other", false), ("bank~web", false), ("web", false)] {
+            let one = Client { client_id: id.into(), of: Some(of.clone()), ..client(&["https://x.example/cb"]) };
+            assert_eq!(one.validate().is_ok(), is_right, "{id}");
+        }
+    }
+
+    #[test]
+    fn two_secrets_are_good_while_a_rotation_overlaps() {
+        let secret = StoredHash::of_secret;
+        let mut client = client(&["https://x.example/cb"]);
+        assert!(!client.is_secret(&secret(""), 0), "a public client has none");
+        client.secret = Some(secret("new"));
+        client.before = Some(Before { secret: secret("old"), until: 100 });
+        for (given, now, is_right) in [("new", 1000, true), ("old", 99, true), ("old", 100, false), ("other", 0, false)]
+        {
+            assert_eq!(client.is_secret(&secret(given), now), is_right, "{given} at {now}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cloakroom_protocol::credential::EarlierSecret;
 use cloakroom_protocol::token::SecretHash;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -19,6 +20,20 @@ impl StoredHash {
 
     pub fn matches(&self, other: &Self) -> bool {
         self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+/// The secret before the last rotation, for as long as both are good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    pub secret: StoredHash,
+    /// Unix seconds.
+    pub until: u64,
+}
+
+impl From<&EarlierSecret> for Before {
+    fn from(before: &EarlierSecret) -> Self {
+        Self { secret: before.secret.into(), until: before.until }
     }
 }
 

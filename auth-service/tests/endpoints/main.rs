@@ -34,6 +34,7 @@ mod keys;
 mod languages;
 mod no_passwords;
 mod oauth;
+mod oauth_clients;
 mod oauth_errors;
 mod outage;
 mod pages;

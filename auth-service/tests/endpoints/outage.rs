@@ -1,7 +1,7 @@
 //! While the store is away: 503 and never a refusal; back without a restart.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,9 +20,16 @@ const SHOP: &str = "https://shop.example.com";
 struct Fragile {
     inner: MemoryStore,
     away: Arc<AtomicBool>,
+    /// What somebody removes just before a grant is written.
+    meanwhile: Mutex<Option<Key>>,
 }
 
 impl Fragile {
+    fn new(clock: &TestClock) -> Self {
+        let inner = MemoryStore::new(clock.clock());
+        Self { inner, away: Arc::default(), meanwhile: Mutex::default() }
+    }
+
     fn here(&self) -> Result<&MemoryStore, StoreError> {
         if self.away.load(Ordering::Relaxed) {
             Err(StoreError::Unavailable("taken away".to_owned()))
@@ -40,6 +47,10 @@ impl Store for Fragile {
         fields: Vec<(String, String)>,
         ttl: Option<Duration>,
     ) -> Result<Created, StoreError> {
+        let meanwhile = self.meanwhile.lock().unwrap().take_if(|_| key.kind() == "grant");
+        if let Some(gone) = meanwhile {
+            self.here()?.take(&gone).await?;
+        }
         self.here()?.create(key, fields, ttl).await
     }
     async fn read(&self, key: &Key, fields: &[&str]) -> Result<Option<Vec<Option<String>>>, StoreError> {
@@ -118,9 +129,9 @@ impl Store for Fragile {
 
 #[tokio::test]
 async fn an_outage_is_503_everywhere_signs_nobody_out_and_ends_by_itself() {
-    let away = Arc::new(AtomicBool::new(false));
-    let inner = MemoryStore::new(TestClock::new().clock());
-    let service = Service::start_as(|_| {}, Some(Arc::new(Fragile { inner, away: Arc::clone(&away) }))).await;
+    let store = Fragile::new(&TestClock::new());
+    let away = Arc::clone(&store.away);
+    let service = Service::start_as(|_| {}, Some(Arc::new(store))).await;
     service.register_policy("shop/web", SHOP).await.expect(200);
     service.create_user("ann").await;
     let client = json!({"client_id": "robot", "grant_types": ["client_credentials"], "audiences": ["shop/web"]});
@@ -174,8 +185,8 @@ async fn an_outage_is_503_everywhere_signs_nobody_out_and_ends_by_itself() {
 async fn heartbeats_stop_while_the_store_is_away() {
     use http_body_util::BodyExt;
     let away = Arc::new(AtomicBool::new(false));
-    let inner = MemoryStore::new(TestClock::new().clock());
-    let service = Service::start_as(|_| {}, Some(Arc::new(Fragile { inner, away: Arc::clone(&away) }))).await;
+    let store = Fragile { away: Arc::clone(&away), ..Fragile::new(&TestClock::new()) };
+    let service = Service::start_as(|_| {}, Some(Arc::new(store))).await;
     let authorization = service.workload("shop");
     let url = service.internal("/internal/v1/events?sidecar=a");
     let mut body = service.open(Method::GET, &url, &[("authorization", &authorization)], "").await.into_body();
@@ -194,7 +205,7 @@ async fn heartbeats_stop_while_the_store_is_away() {
 async fn a_service_that_starts_without_its_store_waits_for_it() {
     let away = Arc::new(AtomicBool::new(true));
     let clock = TestClock::new();
-    let store = Arc::new(Fragile { inner: MemoryStore::new(clock.clock()), away: Arc::clone(&away) });
+    let store = Arc::new(Fragile { away: Arc::clone(&away), ..Fragile::new(&clock) });
     let service = Service::replica(|_| {}, store, clock, 7).await;
     service.send(Method::GET, &service.public("/oauth2/jwks.json"), &[], "").await.expect(503);
     let ready = format!("http://{}/readyz", service.running.metrics_addr.unwrap());
@@ -202,4 +213,26 @@ async fn a_service_that_starts_without_its_store_waits_for_it() {
     away.store(false, Ordering::Relaxed);
     tokio::time::timeout(Duration::from_secs(3), service.running.ready()).await.expect("ready without a restart");
     service.register_policy("shop/web", SHOP).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_client_that_is_removed_while_it_gets_a_token_gets_none() {
+    let store = Arc::new(Fragile::new(&TestClock::new()));
+    let service = Service::start_as(|_| {}, Some(store.clone())).await;
+    service.register_policy("shop/web", SHOP).await.expect(200);
+    let client = json!({"client_id": "robot", "grant_types": ["client_credentials"], "audiences": ["shop/web"]});
+    let client = service.admin(Method::POST, "/clients", &client).await.expect(201).json();
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", "robot"),
+        ("client_secret", client["client_secret"].as_str().unwrap()),
+    ];
+    let headers = [("content-type", "application/x-www-form-urlencoded")];
+    let token = async || service.send(Method::POST, &service.public("/oauth2/token"), &headers, encode(&form)).await;
+    token().await.expect(200);
+    *store.meanwhile.lock().unwrap() = Some(Key::new("client", "robot"));
+    token().await.expect(401);
+    assert_eq!(*store.meanwhile.lock().unwrap(), None, "it was removed in the middle");
+    let held = service.admin(Method::GET, "/clients/robot/grants", &json!({})).await.expect(200).json();
+    assert_eq!(held["items"].as_array().unwrap().len(), 1, "{held}");
 }

@@ -15,7 +15,7 @@ use crate::endpoint::caller::Administrator;
 use crate::endpoint::internal::revoke::receipt_for;
 use crate::endpoint::problem::ApiError;
 use crate::keys::Algorithm;
-use crate::record::client::{self, Client, GrantType};
+use crate::record::client::{self, Client, GrantType, of_resource};
 use crate::record::hash::StoredHash;
 use crate::record::registered::{About, Registered, Way};
 use crate::revoke;
@@ -71,6 +71,10 @@ pub struct Document {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
     registered: Option<Provenance>,
+    /// The `OAuthClient` resource, `<namespace>/<name>`, that it is of; it is changed there. Ours, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(read_only)]
+    resource: Option<String>,
     /// Shown once, when it was made. Ours: one that is sent is not looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
@@ -127,6 +131,7 @@ impl Document {
             require_mfa: self.require_mfa,
             id_token_signed_response_alg: self.id_token_signed_response_alg,
             registered: before.registered,
+            ..Client::default()
         };
         client.validate().map_err(|error| ApiError::Unprocessable(error.to_string()))?;
         Ok(client)
@@ -150,6 +155,7 @@ impl Document {
             require_mfa: client.require_mfa,
             id_token_signed_response_alg: client.id_token_signed_response_alg,
             registered: client.registered.map(Provenance::from),
+            resource: client.of.map(|of| of.resource.to_string()),
             client_secret,
         }
     }
@@ -221,6 +227,14 @@ async fn find(app: &Shared, id: &str) -> Result<(Client, String), ApiError> {
 
 const NO_SUCH: ApiError = ApiError::NotFound("no such client");
 
+/// Whoever changed it here would see that undone within seconds.
+fn refuse_resources(client: &Client) -> Result<(), ApiError> {
+    match &client.of {
+        Some(of) => Err(ApiError::Conflict(format!("it is of OAuthClient {}: change that", of.resource))),
+        None => Ok(()),
+    }
+}
+
 async fn replace_with(app: &Shared, client: &Client, before: String) -> Result<(), ApiError> {
     match client::replace(app.store(), client, before).await? {
         Updated::Yes => Ok(()),
@@ -245,7 +259,7 @@ pub async fn get(
     put, path = "/clients/{id}", tag = "clients", summary = "Set all but id, secret and whether there is one",
     params(("id" = String, Path)), request_body = Document, responses(
         (status = 200, body = Document),
-        (status = 409, description = "The body is of another client, or has no secret where this one has one; or somebody else has changed it.")
+        (status = 409, description = "The body is of another client, or has no secret where this one has one; the client is an OAuthClient's; or somebody else has changed it.")
     )
 )]
 pub async fn replace(
@@ -255,6 +269,7 @@ pub async fn replace(
     InBody(new): InBody<Document>,
 ) -> Result<Json<Document>, ApiError> {
     let (before, text) = find(&app, &id).await?;
+    refuse_resources(&before)?;
     if new.client_id.as_ref().is_some_and(|given| *given != id) {
         return Err(ApiError::Conflict("client_id: cannot be changed".to_owned()));
     }
@@ -278,7 +293,7 @@ pub async fn replace(
 #[utoipa::path(
     post, path = "/clients/{id}/secret", tag = "clients", summary = "Make a new secret; the old one is refused from now on",
     params(("id" = String, Path)),
-    responses((status = 200, body = Document), (status = 409, description = "A public client, or one with keys, has no secret."))
+    responses((status = 200, body = Document), (status = 409, description = "A public client, or one with keys, has no secret; an OAuthClient's is replaced there."))
 )]
 pub async fn new_secret(
     State(app): State<Shared>,
@@ -286,6 +301,7 @@ pub async fn new_secret(
     InPath(id): InPath<String>,
 ) -> Result<Json<Document>, ApiError> {
     let (mut client, text) = find(&app, &id).await?;
+    refuse_resources(&client)?;
     if client.secret.is_none() {
         return Err(ApiError::Conflict("this client has no secret".to_owned()));
     }
@@ -306,9 +322,9 @@ pub async fn delete(
     InPath(id): InPath<String>,
     InQuery(Wait { wait }): InQuery<Wait>,
 ) -> Result<Json<Receipt>, ApiError> {
-    if !client::remove(app.store(), &id).await? {
-        return Err(ApiError::NotFound("no such client"));
-    }
+    let (client, _) = find(&app, &id).await?;
+    of_resource::note_revoked(app.store(), &client).await?;
+    client::remove(app.store(), &id).await?;
     crate::audit::record("client.deleted", &admin, &id, "");
     let ended = revoke::client(&app, &id).await?;
     Ok(Json(receipt_for(&app, &ended, wait).await?))

@@ -1,15 +1,15 @@
 //! `/internal/v1/api-keys`: the operator says which API keys the `ApiKey` resources ask for, by their hashes.
 
 use axum::extract::{Path, State};
-use cloakroom_protocol::credential::{ApiKeyRegistration, CredentialRef, EarlierSecret};
+use cloakroom_protocol::credential::ApiKeyRegistration;
 use cloakroom_protocol::token::TokenId;
 use http::StatusCode;
 
-use super::credential::{allowed, refuse_audiences_of_others};
+use super::credential::{Trail, allowed, conclude, refuse_audiences_of_others, refuse_long_overlap};
 use crate::app::{App, Shared};
 use crate::endpoint::caller::JsonBody;
 use crate::endpoint::problem::ApiError;
-use crate::record::api_key::{self, ApiKey, Before, Facts};
+use crate::record::api_key::{self, ApiKey, Facts};
 use crate::record::client::is_scope;
 use crate::record::profile::Profile;
 use crate::record::{RecordError, grant, key_of_resource, session};
@@ -18,9 +18,8 @@ use crate::store::Updated;
 use crate::workload::Caller;
 
 const MAX_LIST: usize = 100;
-/// Seconds, as for the keys of administrators.
-const MAX_OVERLAP: u64 = 2_592_000;
 
+const TRAIL: Trail = Trail { registered: "api-key.registered", refused: "api-key.refused", removed: "api-key.removed" };
 const REVOKED: ApiError = ApiError::Gone("the key was revoked, and does not come back: it takes a new one");
 const ANOTHERS: &str = "the id is somebody else's";
 const MEANWHILE: &str = "somebody else registers the key at the same time";
@@ -31,22 +30,11 @@ pub async fn put(
     Path((namespace, name)): Path<(String, String)>,
     JsonBody(body): JsonBody<ApiKeyRegistration>,
 ) -> Result<StatusCode, ApiError> {
-    let of = allowed(&caller, "api-key.refused", &namespace, &name)?;
+    let of = allowed(&caller, &TRAIL, &namespace, &name)?;
     if body.of != of {
         return Err(ApiError::BadRequest("body and path name different keys".to_owned()));
     }
-    match register(&app, &body).await {
-        Ok(changed) => {
-            if changed {
-                crate::audit::record("api-key.registered", caller.name(), &of, body.id);
-            }
-            Ok(StatusCode::NO_CONTENT)
-        }
-        Err(error) => {
-            crate::audit::record("api-key.refused", caller.name(), &of, &error);
-            Err(error)
-        }
-    }
+    conclude(register(&app, &body).await, &caller, &TRAIL, &of, body.id)
 }
 
 /// Whether anything changed.
@@ -55,15 +43,12 @@ async fn register(app: &App, wanted: &ApiKeyRegistration) -> Result<bool, ApiErr
     let store = app.store();
     let known = key_of_resource::load(store, &wanted.of).await?;
     let same = known.as_ref().filter(|known| known.id == wanted.id);
-    if let Some(held) = api_key::load(store, wanted.id).await? {
-        if held.facts.of.as_ref() != Some(&wanted.of) {
-            return Err(ApiError::Conflict(ANOTHERS.to_owned()));
-        }
-        if same.is_some_and(|known| known.made) {
-            return amend(app, held, wanted).await;
-        }
-    } else if same.is_some_and(|known| known.made) {
-        return Err(REVOKED);
+    let held = api_key::load(store, wanted.id).await?;
+    if held.as_ref().is_some_and(|held| held.facts.of.as_ref() != Some(&wanted.of)) {
+        return Err(ApiError::Conflict(ANOTHERS.to_owned()));
+    }
+    if same.is_some_and(|known| known.made) {
+        return amend(app, held.ok_or(REVOKED)?, wanted).await;
     }
     if same.is_none() {
         refuse_others_id(app, wanted.id).await?;
@@ -75,7 +60,7 @@ async fn register(app: &App, wanted: &ApiKeyRegistration) -> Result<bool, ApiErr
             return Err(ApiError::Unavailable(MEANWHILE.to_owned()));
         }
     }
-    make(app, wanted).await
+    make(app, held, wanted).await
 }
 
 /// Ids are no secret, and the Secret with the key is its namespace's to write: ending a key must not end somebody's session or grant.
@@ -97,9 +82,7 @@ fn validate(app: &App, wanted: &ApiKeyRegistration) -> Result<(), ApiError> {
     if wanted.scopes.len() > MAX_LIST || !wanted.scopes.iter().all(|scope| is_scope(scope)) {
         return refuse("scopes: at most 100, each as RFC 6749 §3.3 has them");
     }
-    if wanted.before.as_ref().is_some_and(|before| before.until > app.now().saturating_add(MAX_OVERLAP)) {
-        return refuse("before: good for at most 30 days");
-    }
+    refuse_long_overlap(app, wanted.before.as_ref())?;
     if wanted.expires.is_some_and(|end| end <= app.now()) {
         return refuse("expires: it has ended already");
     }
@@ -107,7 +90,6 @@ fn validate(app: &App, wanted: &ApiKeyRegistration) -> Result<(), ApiError> {
 }
 
 fn facts(wanted: &ApiKeyRegistration, created: u64) -> Facts {
-    let before = |before: &EarlierSecret| Before { secret: before.secret.into(), until: before.until };
     Facts {
         sub: format!("service:{}", wanted.of),
         of: Some(wanted.of.clone()),
@@ -115,16 +97,16 @@ fn facts(wanted: &ApiKeyRegistration, created: u64) -> Facts {
         scope: wanted.scopes.join(" "),
         aud: wanted.audiences.clone(),
         secret: wanted.secret.into(),
-        before: wanted.before.as_ref().map(before),
+        before: wanted.before.as_ref().map(Into::into),
         created,
         end: wanted.expires,
     }
 }
 
-/// One that is there already was made by a call that was cut off.
-async fn make(app: &App, wanted: &ApiKeyRegistration) -> Result<bool, ApiError> {
+/// One that is held already was made by a call that was cut off.
+async fn make(app: &App, held: Option<ApiKey>, wanted: &ApiKeyRegistration) -> Result<bool, ApiError> {
     let (store, now) = (app.store(), app.now());
-    if let Some(held) = api_key::load(store, wanted.id).await? {
+    if let Some(held) = held {
         amend(app, held, wanted).await?;
     } else {
         let key = ApiKey::new(wanted.id, facts(wanted, now), Profile::default());
@@ -161,16 +143,11 @@ pub async fn delete(
     caller: Caller,
     Path((namespace, name)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let of = allowed(&caller, "api-key.refused", &namespace, &name)?;
+    let of = allowed(&caller, &TRAIL, &namespace, &name)?;
     if let Some(known) = key_of_resource::load(app.store(), &of).await? {
-        end(&app, &of, known.id).await?;
-        crate::audit::record("api-key.removed", caller.name(), &of, known.id);
+        revoke::record(&app, known.id).await?;
+        key_of_resource::forget(app.store(), &of).await?;
+        crate::audit::record(TRAIL.removed, caller.name(), &of, known.id);
     }
     Ok(StatusCode::NO_CONTENT)
-}
-
-async fn end(app: &App, of: &CredentialRef, id: TokenId) -> Result<(), ApiError> {
-    revoke::record(app, id).await?;
-    key_of_resource::forget(app.store(), of).await?;
-    Ok(())
 }

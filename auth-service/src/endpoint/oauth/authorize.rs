@@ -15,6 +15,7 @@ use url::Url;
 use super::audiences::audiences;
 use super::error::OAuthError;
 use super::id_token;
+use super::redirects::may_redirect_to;
 use crate::app::{App, Shared};
 use crate::assurance::{Demand, Missing, Proof, SUPPORTED_ACR};
 use crate::endpoint::pages::browser::Browser;
@@ -24,7 +25,7 @@ use crate::form::Parameters;
 use crate::messages::say;
 use crate::peer::ClientAddress;
 use crate::pkce::is_challenge;
-use crate::record::client;
+use crate::record::client::{self, Client};
 use crate::record::code::{self, Code};
 use crate::record::flow::{self, AuthorizationRequest, Goal, Prompt};
 use crate::record::registered::Registered;
@@ -151,7 +152,7 @@ pub async fn check(app: &App, parameters: &Parameters) -> Result<Result<Authoriz
     let client = client::load(app.store(), client_id).await?;
     let client = client.ok_or_else(|| PageError::BadRequest(say::sorry_application_unknown()))?;
     let redirect_uri = parameters.get("redirect_uri").ok_or_else(|| missing("redirect_uri"))?;
-    if !client.may_redirect_to(redirect_uri) {
+    if !may_redirect_to(app, &client, redirect_uri) {
         crate::audit::record("authorize.unregistered-redirect", client_id, "", redirect_uri);
         return Err(PageError::BadRequest(say::sorry_redirect_unregistered()));
     }
@@ -192,8 +193,7 @@ pub async fn check(app: &App, parameters: &Parameters) -> Result<Result<Authoriz
     };
     // RFC 8252 §8.6: any program on the device can pose as a client that has neither a secret nor an address of its own.
     prompt.consent |= client.is_public() && !redirect_uri.starts_with("https://");
-    // Whoever registered itself may be somebody else tomorrow: what it says of itself, and its address, it can change.
-    prompt.consent |= client.registered.is_some();
+    prompt.consent |= client.is_strangers();
     if untrusted && prompt.none {
         return refused(Refusal::ConsentRequired);
     }
@@ -254,6 +254,7 @@ pub async fn proceed(
     session: Option<Session>,
     fresh: bool,
 ) -> Result<Response, PageError> {
+    let client = client_of(app, &request).await?;
     let expected = |session: &Session| request.sub.as_ref().is_none_or(|sub| *sub == session.facts.sub);
     if fresh && session.as_ref().is_some_and(|session| !expected(session)) {
         // OpenID Connect Core §3.1.2.1: the client asked for somebody else than who has signed in now.
@@ -281,7 +282,7 @@ pub async fn proceed(
         }
         (_, _) => return sign_in::begin(app, browser, Goal::Authorize(Box::new(request))).await,
     };
-    if needs_consent(app, &request, &session).await? {
+    if needs_consent(app, &request, client.as_ref(), &session).await? {
         if request.prompt.none {
             return Ok(refuse(app, &request.redirect_uri, request.state.as_deref(), Refusal::ConsentRequired));
         }
@@ -325,13 +326,26 @@ fn is_alive(app: &App, request: &AuthorizationRequest, session: &Session) -> boo
     terms.is_some_and(|terms| session.is_within(terms, app.now()))
 }
 
-async fn needs_consent(app: &App, request: &AuthorizationRequest, session: &Session) -> Result<bool, PageError> {
+/// The client that asks, unless it is a policy. It may have been removed, and its address may, since it asked.
+pub async fn client_of(app: &App, request: &AuthorizationRequest) -> Result<Option<Client>, PageError> {
     if request.for_policy {
-        return Ok(false);
+        return Ok(None);
     }
     let client = client::load(app.store(), &request.client_id).await?;
     let client = client.ok_or_else(|| PageError::BadRequest(say::sorry_application_gone()))?;
-    if client.first_party {
+    if !may_redirect_to(app, &client, &request.redirect_uri) {
+        return Err(PageError::BadRequest(say::sorry_redirect_unregistered()));
+    }
+    Ok(Some(client))
+}
+
+async fn needs_consent(
+    app: &App,
+    request: &AuthorizationRequest,
+    client: Option<&Client>,
+    session: &Session,
+) -> Result<bool, PageError> {
+    if client.is_none_or(|client| client.first_party) {
         return Ok(false);
     }
     let given = consents::load(app.store(), &session.facts.sub, &request.client_id).await?;

@@ -32,7 +32,7 @@ pub async fn authenticate(app: &App, headers: &HeaderMap, form: &Parameters) -> 
     };
     let client = known(app, &id).await?;
     let right = match (&client.secret, &secret) {
-        (Some(expected), Some(given)) => expected.matches(&StoredHash::of_secret(given)),
+        (Some(_), Some(given)) => client.is_secret(&StoredHash::of_secret(given), app.now()),
         (None, None) => client.is_public(),
         (Some(_), None) | (None, Some(_)) => false,
     };

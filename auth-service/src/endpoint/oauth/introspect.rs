@@ -50,7 +50,8 @@ pub async fn find(app: &App, client: &Client, token: &OpaqueToken) -> Result<Opt
     if let Some(identity) = identify(app.store(), token, asker, None, now).await? {
         return Ok(Some(identity));
     }
-    Ok(identify(app.store(), token, Asker::Client(&client.client_id), None, now).await?)
+    let asker = Asker::Client(&client.client_id, &app.registry);
+    Ok(identify(app.store(), token, asker, None, now).await?)
 }
 
 fn wants_jwt(headers: &HeaderMap) -> bool {
@@ -89,8 +90,9 @@ fn facts(app: &App, identity: &Identity) -> serde_json::Value {
 
 /// As gateways' phantom-token modules ask: the bare JWT, or 204 if there is none.
 fn as_jwt(app: &App, client: &Client, identity: Option<&Identity>) -> Result<Response, OAuthError> {
-    // The JWT is presented as a bearer's: it would take a token's binding away (RFC 9449 §7.2).
-    let Some(identity) = identity.filter(|identity| identity.jkt.is_none()) else {
+    // The JWT is presented as a bearer's: it would take a token's binding away (RFC 9449 §7.2). It is for apps, not for whoever calls them:
+    // a stranger's client answers for none.
+    let Some(identity) = identity.filter(|identity| identity.jkt.is_none() && !client.is_strangers()) else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let audience = identity.aud.iter().find(|aud| client.introspects.contains(aud)).or(identity.aud.first());

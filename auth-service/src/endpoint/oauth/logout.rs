@@ -9,6 +9,7 @@ use http::HeaderMap;
 
 use super::authorize::with_parameters;
 use super::id_token::{self, Hint};
+use super::redirects::may_leave_to;
 use crate::app::{App, Shared};
 use crate::endpoint::internal::revoke::settle;
 use crate::endpoint::pages::account::Told;
@@ -68,7 +69,7 @@ async fn target(app: &App, parameters: &Parameters, hint: Option<&Hint>) -> Resu
         return Err(unregistered());
     }
     let client = client::load(app.store(), named).await?.ok_or_else(unregistered)?;
-    if !client.may_leave_to(uri) {
+    if !may_leave_to(app, &client, uri) {
         return Err(unregistered());
     }
     Ok(Some(with_parameters(uri, [("state", parameters.get("state"))])))

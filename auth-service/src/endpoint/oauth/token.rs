@@ -22,7 +22,7 @@ use crate::app::{App, Shared};
 use crate::form::Parameters;
 use crate::metrics::Outcome;
 use crate::pkce::verifies;
-use crate::record::client::{Client, GrantType};
+use crate::record::client::{self, Client, GrantType};
 use crate::record::code::{self, Code, Found, Spent};
 use crate::record::grant::{self, Access, Facts, Grant, Refresh};
 use crate::record::profile::Profile;
@@ -222,6 +222,11 @@ async fn issue(app: &App, request: &Request<'_>, issuing: Issuing) -> Result<Ans
         grant.facts.jkt = request.jkt.clone().filter(|_| client.is_public());
     }
     grant::create(app.store(), &grant, epoch, now).await?;
+    // Whoever removes a client looks for its grants after that: either this one is among them, or the client is gone by now.
+    if client::load(app.store(), &client.client_id).await?.is_none() {
+        crate::revoke::grant(app, grant.id).await?;
+        return Err(OAuthError::InvalidClient);
+    }
     crate::audit::record("grant.issued", &client.client_id, &grant.facts.sub, grant.id);
     let nonce = grant.facts.nonce.as_deref();
     respond(app, client, &grant, &Issued { access: &access, refresh: refresh.as_ref(), nonce }, now).await

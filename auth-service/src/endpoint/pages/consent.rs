@@ -11,10 +11,10 @@ use super::error::PageError;
 use super::flows::{self, FlowParameter};
 use super::{Frame, LeadsTo, page, redirect, sign_in};
 use crate::app::{App, Shared};
-use crate::endpoint::oauth::authorize::{Refusal, proceed, refuse};
+use crate::endpoint::oauth::authorize::{Refusal, client_of, proceed, refuse};
 use crate::messages::{Sentence, say};
 use crate::peer::ClientAddress;
-use crate::record::client::{self, redirect_uri};
+use crate::record::client::{self, Client, redirect_uri};
 use crate::record::consent;
 use crate::record::flow::{AuthorizationRequest, Goal, Stage};
 
@@ -27,8 +27,8 @@ struct ConsentPage {
     permissions: Vec<Sentence>,
     /// Absent for an application on this device.
     host: Option<String>,
-    /// The application registered itself: its name is what it says.
-    unchecked: bool,
+    /// No administrator made it: its name is what it says.
+    unchecked: Option<Sentence>,
     flow: String,
     csrf: String,
 }
@@ -49,14 +49,15 @@ pub async fn get(
     let Some(session) = browser.session(&app).await? else {
         return sign_in::begin(&app, browser, Goal::Authorize(Box::new(request))).await;
     };
-    let client = client::load(app.store(), &request.client_id).await?;
+    let client = client_of(&app, &request).await?;
+    let host = redirect_uri::host(&request.redirect_uri);
     let template = ConsentPage {
         frame: Frame::asked_for(&app, &browser, request.ui_locales.as_deref()),
         application: client::shown_name(client.as_ref(), &request.client_id),
         username: session.profile.username.unwrap_or_default(),
         permissions: permissions(&request.scope),
-        unchecked: client.is_some_and(|client| client.registered.is_some()),
-        host: redirect_uri::host(&request.redirect_uri),
+        unchecked: client.and_then(|client| unchecked(&client, host.as_deref())),
+        host,
         csrf: browser.form_token(&id),
         flow: id,
     };
@@ -75,6 +76,7 @@ pub async fn post(
     let Some(session) = browser.session(&app).await? else {
         return sign_in::begin(&app, browser, Goal::Authorize(Box::new(request))).await;
     };
+    client_of(&app, &request).await?;
     flows::finish(&app, id).await?;
     let sub = &session.facts.sub;
     if form.get("decision") != Some("allow") {
@@ -87,6 +89,20 @@ pub async fn post(
     // It has been asked for. Whoever signed in otherwise meanwhile is judged again.
     request.prompt.consent = false;
     proceed(&app, browser, request, Some(session), true).await
+}
+
+/// Who has registered it, if not an administrator, and where what is allowed goes.
+fn unchecked(client: &Client, host: Option<&str>) -> Option<Sentence> {
+    let by_namespace = client.of.as_ref().map(|of| of.resource.namespace());
+    Some(match (by_namespace, host) {
+        (Some(namespace), Some(host)) => say::application_of_namespace(say::strong(host), say::strong(namespace)),
+        (Some(namespace), None) => {
+            say::application_of_namespace(say::application_on_this_device(), say::strong(namespace))
+        }
+        (None, _) if !client.is_strangers() => return None,
+        (None, Some(host)) => say::application_unchecked(say::strong(host)),
+        (None, None) => say::application_unchecked(say::application_on_this_device()),
+    })
 }
 
 /// What a scope allows, a sentence for each part.
