@@ -7,6 +7,8 @@ pub mod auth_policy;
 #[expect(unreachable_pub, reason = "KubeSchema repeats each struct, with its visibility, inside a function")]
 pub mod credential;
 #[expect(unreachable_pub, reason = "KubeSchema repeats each struct, with its visibility, inside a function")]
+pub mod oauth_client;
+#[expect(unreachable_pub, reason = "KubeSchema repeats each struct, with its visibility, inside a function")]
 pub mod status;
 pub mod yaml;
 
@@ -16,4 +18,5 @@ pub use auth_policy::{
     Require, Rollout, RuleMatch, Session, Tls, Token, TokenSource, Unauthenticated,
 };
 pub use credential::{CredentialStatus, Rotation};
+pub use oauth_client::{ClientGrantType, ClientType, OAuthClient, OAuthClientSpec};
 pub use status::AuthPolicyStatus;

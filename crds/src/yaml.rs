@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::{ApiKey, AuthPolicy};
+use crate::{ApiKey, AuthPolicy, OAuthClient};
 
 /// One generated file.
 pub struct File {
@@ -25,6 +25,7 @@ pub fn files() -> Vec<File> {
     vec![
         File { name: "authpolicies.cloakroom.dev.yaml", text: yaml(&auth_policy()) },
         File { name: "apikeys.cloakroom.dev.yaml", text: yaml(&api_key()) },
+        File { name: "oauthclients.cloakroom.dev.yaml", text: yaml(&oauth_client()) },
     ]
 }
 
@@ -36,6 +37,11 @@ pub fn auth_policy() -> Value {
 /// The definition of `ApiKey`, as installed.
 pub fn api_key() -> Value {
     definition::<ApiKey>()
+}
+
+/// The definition of `OAuthClient`, as installed.
+pub fn oauth_client() -> Value {
+    definition::<OAuthClient>()
 }
 
 fn definition<K: CustomResourceExt>() -> Value {

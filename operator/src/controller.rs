@@ -20,7 +20,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::context::Context;
-use crate::credential::{self, ApiKey, Credential};
+use crate::credential::{self, ApiKey, Credential, OAuthClient};
 use crate::names;
 use crate::policy;
 use crate::telemetry::Outcome;
@@ -37,7 +37,11 @@ pub(crate) async fn run<F>(context: Arc<Context>, end: impl Fn() -> F)
 where
     F: Future<Output = ()> + Send + Sync + 'static,
 {
-    tokio::join!(policies(context.clone(), end()), credentials::<ApiKey>(context, end()));
+    tokio::join!(
+        policies(context.clone(), end()),
+        credentials::<ApiKey>(context.clone(), end()),
+        credentials::<OAuthClient>(context, end())
+    );
 }
 
 async fn policies(context: Arc<Context>, end: impl Future<Output = ()> + Send + Sync + 'static) {

@@ -5,6 +5,7 @@
 
 mod api_key;
 mod gather;
+mod oauth_client;
 mod plan;
 mod report;
 mod retire;
@@ -21,6 +22,7 @@ use cloakroom_crds::status::Reason;
 use cloakroom_crds::{CredentialStatus, Rotation};
 use cloakroom_protocol::credential::{CredentialRef, EarlierSecret};
 use cloakroom_protocol::token::SecretHash;
+use k8s_openapi::ByteString;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
@@ -49,7 +51,7 @@ pub(crate) trait Credential:
     + Sync
     + 'static
 {
-    /// The secret itself; its `Debug` does not show it.
+    /// What the Secret holds that nobody else has; its `Debug` does not show it.
     type Plain: Clone + Debug + PartialEq + Send + Sync;
     type Registration: Serialize + Send + Sync;
 
@@ -57,18 +59,16 @@ pub(crate) trait Credential:
     const PATH: &'static str;
     /// What its Secret is called after.
     const SUFFIX: &'static str;
-    /// The Secret's entry with the secret.
-    const ENTRY: &'static str;
-
     fn status(&self) -> Option<&CredentialStatus>;
     fn rotation(&self) -> &Rotation;
     fn expires(&self) -> Option<Timestamp>;
 
     /// A new secret; one that takes the place of another may have something in common with it.
-    fn make(before: Option<&Self::Plain>, rng: &mut StdRng) -> Self::Plain;
-    fn read(text: &[u8]) -> Option<Self::Plain>;
-    fn expose(plain: &Self::Plain) -> &str;
-    fn hash(plain: &Self::Plain) -> SecretHash;
+    fn make(&self, before: Option<&Self::Plain>, rng: &mut StdRng) -> Self::Plain;
+    /// Out of the Secret's entries; `None`: somebody has spoilt them.
+    fn read(&self, entries: &BTreeMap<String, ByteString>) -> Option<Self::Plain>;
+    /// `None`: there is no secret that could be good for a while longer.
+    fn hash(plain: &Self::Plain) -> Option<SecretHash>;
     /// What names it in logs.
     fn id(of: &CredentialRef, plain: &Self::Plain) -> String;
     fn registration(
@@ -77,11 +77,14 @@ pub(crate) trait Credential:
         plain: &Self::Plain,
         before: Option<EarlierSecret>,
     ) -> Self::Registration;
-    /// Entries of the Secret beside the secret.
-    fn entries(of: &CredentialRef, issuer: &str) -> BTreeMap<&'static str, String>;
+    /// What its Secret is to hold.
+    fn entries(of: &CredentialRef, plain: &Self::Plain, issuer: &str) -> BTreeMap<&'static str, String>;
+    /// What to do for a new one once an administrator has revoked it.
+    fn remedy(secret: &str) -> String;
 }
 
 pub(crate) use api_key::ApiKey;
+pub(crate) use oauth_client::OAuthClient;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {

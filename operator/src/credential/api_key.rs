@@ -7,10 +7,14 @@ use cloakroom_crds::{CredentialStatus, Rotation};
 use cloakroom_protocol::credential::{ApiKeyRegistration, CredentialRef, EarlierSecret};
 use cloakroom_protocol::internal_api::API_KEYS;
 use cloakroom_protocol::token::{OpaqueToken, SecretHash, TokenKind};
+use k8s_openapi::ByteString;
 use k8s_openapi::jiff::Timestamp;
 use rand::rngs::StdRng;
 
 use super::Credential;
+
+/// The Secret's only entry.
+const ENTRY: &str = "api_key";
 
 impl Credential for ApiKey {
     type Plain = OpaqueToken;
@@ -18,7 +22,6 @@ impl Credential for ApiKey {
 
     const PATH: &'static str = API_KEYS;
     const SUFFIX: &'static str = "api-key";
-    const ENTRY: &'static str = "api_key";
 
     fn status(&self) -> Option<&CredentialStatus> {
         self.status.as_ref()
@@ -33,23 +36,20 @@ impl Credential for ApiKey {
     }
 
     /// The key before has the same id, so that it is one key with two secrets while they overlap.
-    fn make(before: Option<&OpaqueToken>, rng: &mut StdRng) -> OpaqueToken {
+    fn make(&self, before: Option<&OpaqueToken>, rng: &mut StdRng) -> OpaqueToken {
         match before {
             Some(before) => OpaqueToken::with_id(TokenKind::ApiKey, before.id(), rng),
             None => OpaqueToken::generate(TokenKind::ApiKey, rng),
         }
     }
 
-    fn read(text: &[u8]) -> Option<OpaqueToken> {
-        OpaqueToken::parse(text).ok().filter(|token| token.kind() == TokenKind::ApiKey)
+    fn read(&self, entries: &BTreeMap<String, ByteString>) -> Option<OpaqueToken> {
+        let token = OpaqueToken::parse(&entries.get(ENTRY)?.0).ok();
+        token.filter(|token| token.kind() == TokenKind::ApiKey)
     }
 
-    fn expose(plain: &OpaqueToken) -> &str {
-        plain.expose()
-    }
-
-    fn hash(plain: &OpaqueToken) -> SecretHash {
-        plain.secret_hash()
+    fn hash(plain: &OpaqueToken) -> Option<SecretHash> {
+        Some(plain.secret_hash())
     }
 
     fn id(_: &CredentialRef, plain: &OpaqueToken) -> String {
@@ -73,7 +73,11 @@ impl Credential for ApiKey {
         }
     }
 
-    fn entries(_: &CredentialRef, _: &str) -> BTreeMap<&'static str, String> {
-        BTreeMap::new()
+    fn entries(_: &CredentialRef, plain: &OpaqueToken, _: &str) -> BTreeMap<&'static str, String> {
+        [(ENTRY, plain.expose().to_owned())].into()
+    }
+
+    fn remedy(secret: &str) -> String {
+        format!("delete Secret {secret} for a new one")
     }
 }

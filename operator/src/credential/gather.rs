@@ -41,12 +41,13 @@ pub(super) async fn secret<K: Credential>(
 ) -> Result<Found<K::Plain>, Error> {
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), of.namespace());
     Ok(match secrets.get_opt(&secret_name::<K>(of)).await? {
-        Some(secret) => read::<K>(resource.uid().as_deref(), &secret),
+        Some(secret) => read(resource, &secret),
         None => Found::Ours(None),
     })
 }
 
-pub(super) fn read<K: Credential>(uid: Option<&str>, secret: &Secret) -> Found<K::Plain> {
+pub(super) fn read<K: Credential>(resource: &K, secret: &Secret) -> Found<K::Plain> {
+    let uid = resource.meta().uid.as_deref();
     let ours = uid.is_some() && secret.owner_references().iter().any(|owner| Some(owner.uid.as_str()) == uid);
     if !ours {
         return Found::Anothers;
@@ -54,7 +55,7 @@ pub(super) fn read<K: Credential>(uid: Option<&str>, secret: &Secret) -> Found<K
     let says = |annotation: &str| secret.annotations().get(annotation).cloned();
     let data = secret.data.clone().unwrap_or_default();
     Found::Ours(Some(Kept {
-        plain: data.get(K::ENTRY).and_then(|text| K::read(&text.0)),
+        plain: resource.read(&data),
         made: says(names::MADE_ANNOTATION).and_then(|text| text.parse().ok()),
         trigger: says(names::TRIGGER_ANNOTATION),
         before: says(names::BEFORE_ANNOTATION).and_then(|text| text.parse().ok()),

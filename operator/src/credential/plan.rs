@@ -49,8 +49,7 @@ pub(super) fn plan<K: Credential>(
     // Whole seconds are what is written down.
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let entries = |plain: &K::Plain| {
-        let mut entries = K::entries(of, issuer);
-        entries.insert(K::ENTRY, K::expose(plain).to_owned());
+        let entries = K::entries(of, plain, issuer);
         entries.into_iter().map(|(name, value)| (name.to_owned(), ByteString(value.into_bytes()))).collect()
     };
     let new = |plain: K::Plain, before, write| Planned {
@@ -61,14 +60,14 @@ pub(super) fn plan<K: Credential>(
         trigger: trigger.clone(),
         write,
     };
-    let Some(kept) = kept else { return Ok(new(K::make(None, rng), None, Write::Create)) };
-    let Some(plain) = kept.plain else { return Ok(new(K::make(None, rng), None, Write::Replace(kept.version))) };
+    let Some(kept) = kept else { return Ok(new(resource.make(None, rng), None, Write::Create)) };
+    let Some(plain) = kept.plain else { return Ok(new(resource.make(None, rng), None, Write::Replace(kept.version))) };
     let of_age = every.zip(kept.made).is_some_and(|(every, made)| now >= after(made, every));
     let asked_for = kept.trigger.as_ref().is_some_and(|before| *before != trigger);
     if of_age || asked_for {
         let until = u64::try_from(after(now, overlap).as_second()).unwrap_or_default();
-        let before = (overlap > 0).then(|| EarlierSecret { secret: K::hash(&plain), until });
-        return Ok(new(K::make(Some(&plain), rng), before, Write::Replace(kept.version)));
+        let before = K::hash(&plain).filter(|_| overlap > 0).map(|secret| EarlierSecret { secret, until });
+        return Ok(new(resource.make(Some(&plain), rng), before, Write::Replace(kept.version)));
     }
     let entries: BTreeMap<String, ByteString> = entries(&plain);
     let complete = entries.iter().all(|(name, value)| kept.data.get(name) == Some(value));
@@ -124,7 +123,7 @@ mod tests {
         }
 
         fn plan(&mut self) -> Planned<OpaqueToken> {
-            let kept = match self.secret.as_ref().map(|secret| gather::read::<ApiKey>(Some("1"), secret)) {
+            let kept = match self.secret.as_ref().map(|secret| gather::read(&self.resource, secret)) {
                 Some(Found::Ours(kept)) => kept,
                 Some(Found::Anothers) => panic!("it is ours"),
                 None => None,
@@ -236,13 +235,15 @@ mod tests {
     fn a_secret_of_somebody_else_is_not_ours_whatever_it_holds() {
         let mut bench = Bench::new("audiences: [shop/web]");
         bench.round();
-        let secret = bench.secret.unwrap();
+        let (mut resource, secret) = (bench.resource, bench.secret.unwrap());
         for uid in [None, Some("2"), Some("")] {
-            assert!(matches!(gather::read::<ApiKey>(uid, &secret), Found::Anothers), "{uid:?}");
+            resource.metadata.uid = uid.map(str::to_owned);
+            assert!(matches!(gather::read(&resource, &secret), Found::Anothers), "{uid:?}");
         }
+        resource.metadata.uid = Some("1".into());
         let mut orphan = secret;
         orphan.metadata.owner_references = None;
-        assert!(matches!(gather::read::<ApiKey>(Some("1"), &orphan), Found::Anothers));
+        assert!(matches!(gather::read(&resource, &orphan), Found::Anothers));
     }
 
     #[test]

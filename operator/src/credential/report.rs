@@ -22,7 +22,7 @@ pub(super) async fn report<K: Credential>(
 ) -> Result<(), Error> {
     let now = context.now();
     let known = resource.status().cloned().unwrap_or_default();
-    let verdicts = verdicts(&done.outcome, &secret_name::<K>(of));
+    let verdicts = verdicts::<K>(&done.outcome, &secret_name::<K>(of));
     let mut status = CredentialStatus {
         observed_generation: resource.meta().generation,
         conditions: conditions(&known.conditions, resource.meta().generation, &verdicts, now),
@@ -46,7 +46,7 @@ pub(super) async fn report<K: Credential>(
     Ok(())
 }
 
-fn verdicts(outcome: &Outcome, secret: &str) -> Vec<Verdict> {
+fn verdicts<K: Credential>(outcome: &Outcome, secret: &str) -> Vec<Verdict> {
     let accepted = |status, reason, message: &str| verdict(ConditionType::Accepted, status, reason, message.to_owned());
     let taken = || accepted("True", Reason::Accepted, "the auth service takes it as it is");
     let no = |reason, message: String| verdict(ConditionType::Ready, "False", reason, message);
@@ -59,10 +59,9 @@ fn verdicts(outcome: &Outcome, secret: &str) -> Vec<Verdict> {
             accepted("False", *reason, sentence),
             no(Reason::NotAccepted, "it is not accepted; what was in force before, if anything was, stays so".into()),
         ],
-        Outcome::Revoked => vec![
-            taken(),
-            no(Reason::Revoked, format!("an administrator revoked it: delete Secret {secret} for a new one")),
-        ],
+        Outcome::Revoked => {
+            vec![taken(), no(Reason::Revoked, format!("an administrator revoked it: {}", K::remedy(secret)))]
+        }
         Outcome::Expired(end) => vec![
             taken(),
             no(Reason::Expired, format!("it ended at {end}: set a later spec.expiresAt, or delete the resource")),
@@ -76,10 +75,11 @@ fn verdicts(outcome: &Outcome, secret: &str) -> Vec<Verdict> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{ApiKey, OAuthClient};
     use super::*;
 
     fn says(outcome: &Outcome) -> [(&'static str, Reason); 2] {
-        let verdicts = verdicts(outcome, "cloakroom.reports.api-key");
+        let verdicts = verdicts::<ApiKey>(outcome, "cloakroom.reports.api-key");
         assert_eq!(verdicts.len(), 2);
         assert!(verdicts.iter().all(|verdict| verdict.message.len() > 10), "{verdicts:?}");
         [(verdicts[0].status, verdicts[0].reason), (verdicts[1].status, verdicts[1].reason)]
@@ -91,9 +91,11 @@ mod tests {
         let sentence = "audience \"a\" is namespace \"b\"'s".to_owned();
         let refused = Outcome::Refused { reason: Reason::RegistrationRefused, sentence: sentence.clone() };
         assert_eq!(says(&refused), [("False", Reason::RegistrationRefused), ("False", Reason::NotAccepted)]);
-        assert_eq!(verdicts(&refused, "s")[0].message, sentence);
+        assert_eq!(verdicts::<ApiKey>(&refused, "s")[0].message, sentence);
         assert_eq!(says(&Outcome::Revoked), [("True", Reason::Accepted), ("False", Reason::Revoked)]);
-        assert!(verdicts(&Outcome::Revoked, "cloakroom.reports.api-key")[1].message.contains("cloakroom.reports"));
+        let revoked = verdicts::<ApiKey>(&Outcome::Revoked, "cloakroom.reports.api-key");
+        assert!(revoked[1].message.contains("cloakroom.reports"));
+        assert!(verdicts::<OAuthClient>(&Outcome::Revoked, "s")[1].message.contains("make another"));
         let end = Timestamp::from_second(1_800_000_000).unwrap();
         assert_eq!(says(&Outcome::Expired(end)), [("True", Reason::Accepted), ("False", Reason::Expired)]);
         assert_eq!(

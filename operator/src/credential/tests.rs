@@ -1,13 +1,16 @@
 //! Whole rounds of a credential, against an API server and an auth service that keep what they are told.
 
 mod bench;
+mod clients;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cloakroom_protocol::token::OpaqueToken;
 use serde_json::{Value, json};
 
-use bench::{Bench, SECRET};
+use super::ApiKey;
+
+type Bench = bench::Bench<ApiKey>;
 
 fn hash(key: &OpaqueToken) -> String {
     URL_SAFE_NO_PAD.encode(key.secret_hash().as_bytes())
@@ -24,7 +27,10 @@ async fn what_the_auth_service_is_told_is_the_hash_of_what_the_secret_holds() {
     let resource = bench.resource();
     assert_eq!(resource["metadata"]["finalizers"], json!(["cloakroom.dev/credential"]));
     assert_eq!((bench.says("Accepted").0, bench.says("Ready").0), ("True".to_owned(), "True".to_owned()));
-    assert_eq!((&resource["status"]["secretName"], &resource["status"]["id"]), (&json!(SECRET), &json!(key.id())));
+    assert_eq!(
+        (&resource["status"]["secretName"], &resource["status"]["id"]),
+        (&json!(Bench::secret_name()), &json!(key.id()))
+    );
     let everything = format!("{resource} {told:?} {:?}", bench.events());
     assert!(!everything.contains(&key.expose()[25..60]), "the secret is in its Secret only");
     // And again: nothing changes, and the auth service is told the same, in case it has forgotten.
@@ -75,7 +81,7 @@ async fn an_auth_service_that_is_away_gets_the_same_key_later() {
 #[tokio::test]
 async fn a_secret_that_was_there_before_is_neither_written_nor_believed() {
     let bench = Bench::start(json!({"audiences": ["shop/web"]})).await;
-    let mine = json!({"metadata": {"name": SECRET, "namespace": "shop", "resourceVersion": "1"}, "data": {"api_key": "bWluZQ=="}});
+    let mine = json!({"metadata": {"name": Bench::secret_name(), "namespace": "shop", "resourceVersion": "1"}, "data": {"api_key": "bWluZQ=="}});
     bench.put_secret(mine.clone());
     bench.round().await.unwrap();
     assert_eq!(bench.says("Accepted"), ("False".into(), "SecretTaken".into()));

@@ -1,6 +1,7 @@
 //! The API server and the auth service of the tests. Neither knows what it keeps.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Poll};
@@ -24,14 +25,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::super::{ApiKey, Error, reconcile};
+use super::super::{ApiKey, Credential, Error, reconcile};
 use crate::args::Args;
 use crate::certificates;
 use crate::context::{Context, Memory};
 use crate::registration::AuthService;
 use crate::telemetry::Metrics;
 
-pub(super) const SECRET: &str = "cloakroom.reports.api-key";
 const HOME: &str = "/api/v1/namespaces/cloakroom-system";
 
 type Answer = Response<Full<bytes::Bytes>>;
@@ -53,15 +53,24 @@ struct ApiServer(Arc<Mutex<State>>);
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<(u16, Vec<Call>)>>);
 
-pub(super) struct Bench {
+/// A resource `reports` of the kind, and what there is around it.
+pub(super) struct Bench<K> {
     api: ApiServer,
     told: Told,
     context: Arc<Context>,
     namespace: Mutex<String>,
     _token: tempfile::NamedTempFile,
+    kind: PhantomData<K>,
 }
 
-impl Bench {
+impl Bench<ApiKey> {
+    /// What the Secret holds.
+    pub(super) fn key(&self) -> OpaqueToken {
+        OpaqueToken::parse(self.entry("api_key").unwrap().as_bytes()).unwrap()
+    }
+}
+
+impl<K: Credential> Bench<K> {
     pub(super) async fn start(spec: Value) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let api = ApiServer::default();
@@ -90,26 +99,32 @@ impl Bench {
             memory: Mutex::new(Memory::default()),
             args,
         });
-        let bench = Self { api, told, context, namespace: Mutex::new("shop".into()), _token: token };
+        let namespace = Mutex::new("shop".into());
+        let bench = Self { api, told, context, namespace, _token: token, kind: PhantomData };
         let metadata =
             json!({"name": "reports", "namespace": "shop", "uid": "1", "generation": 1, "resourceVersion": "1"});
         let resource =
-            json!({"apiVersion": "cloakroom.dev/v1alpha1", "kind": "ApiKey", "metadata": metadata, "spec": spec});
+            json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": metadata, "spec": spec});
         bench.api.0.lock().unwrap().objects.insert(bench.path(), resource);
         bench
     }
 
     pub(super) async fn round(&self) -> Result<Action, Error> {
-        let resource: ApiKey = serde_json::from_value(self.resource()).unwrap();
+        let resource: K = serde_json::from_value(self.resource()).unwrap();
         reconcile(Arc::new(resource), self.context.clone()).await
     }
 
     fn path(&self) -> String {
-        format!("/apis/cloakroom.dev/v1alpha1/namespaces/{}/apikeys/reports", self.namespace.lock().unwrap())
+        let (kinds, namespace) = (K::plural(&()), self.namespace.lock().unwrap());
+        format!("/apis/cloakroom.dev/v1alpha1/namespaces/{namespace}/{kinds}/reports")
     }
 
     fn secret_path(&self) -> String {
-        format!("/api/v1/namespaces/{}/secrets/{SECRET}", self.namespace.lock().unwrap())
+        format!("/api/v1/namespaces/{}/secrets/{}", self.namespace.lock().unwrap(), Self::secret_name())
+    }
+
+    pub(super) fn secret_name() -> String {
+        format!("cloakroom.reports.{}", K::SUFFIX)
     }
 
     pub(super) fn resource(&self) -> Value {
@@ -132,10 +147,11 @@ impl Bench {
         Some(self.api.get(&self.secret_path())).filter(|secret| !secret.is_null())
     }
 
-    /// What the Secret holds.
-    pub(super) fn key(&self) -> OpaqueToken {
-        let text = self.secret().unwrap()["data"]["api_key"].as_str().unwrap().to_owned();
-        OpaqueToken::parse(&STANDARD.decode(text).unwrap()).unwrap()
+    /// What the Secret says there.
+    pub(super) fn entry(&self, name: &str) -> Option<String> {
+        let secret = self.secret().unwrap();
+        let text = STANDARD.decode(secret["data"][name].as_str()?).unwrap();
+        Some(String::from_utf8(text).unwrap())
     }
 
     pub(super) fn put_secret(&self, secret: Value) {
