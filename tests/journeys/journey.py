@@ -4,7 +4,7 @@ import sys
 
 from harness.report import Report, Stop
 from harness.world import World
-from steps import certify, edit, free, install, issue, outages, protect, refuse, resist, roll, sign_in, sign_out, trust
+from steps import certify, edit, free, install, issue, outages, protect, refuse, register, resist, roll, sign_in, sign_out, trust
 
 
 def main():
@@ -21,6 +21,7 @@ def main():
             sign_out.everywhere_at_once(world, report)
             edit.a_policy_in_force(world, report)
             issue.api_keys(world, report)
+            register.oauth_clients(world, report)
             trust.another_issuer(world, report)
             certify.a_protected_port(world, report)
             roll.pods_under_load(world, report)

@@ -24,7 +24,7 @@ SYSTEM, SHOP, WIKI = "journey-system", "journey-shop", "journey-wiki"
 ISSUER = "https://auth.journey.test"
 SHOP_URL, WIKI_URL, NOTES_URL = "https://shop.journey.test", "http://wiki.localhost", "http://notes.localhost"
 NODE = "10.244.0.1"
-KINDS = ("apikeys", "authpolicies")
+KINDS = ("apikeys", "oauthclients", "authpolicies")
 DEFINITIONS = tuple(f"{kind}.cloakroom.dev" for kind in KINDS)
 CLUSTER_SCOPED = (
     "mutatingadmissionpolicybindings", "mutatingadmissionpolicies", "validatingadmissionpolicybindings", "validatingadmissionpolicies",
@@ -163,7 +163,7 @@ class World:
         """What one would ask for first, after the first failure."""
         for title, arguments in (
             ("policies", ["get", "authpolicies", "-A"]),
-            ("keys", ["get", "apikeys", "-A"]),
+            ("keys and clients", ["get", "apikeys,oauthclients", "-A"]),
             ("their status", ["get", "authpolicies", "-A", "-o", "jsonpath={range .items[*]}{.metadata.name}{\": \"}{.status}{\"\\n\"}{end}"]),
             ("admission policies", ["get", "mutatingadmissionpolicies,validatingadmissionpolicies"]),
         ):
