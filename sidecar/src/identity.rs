@@ -20,7 +20,8 @@ pub struct Identity {
     pub sub: String,
     pub client_id: String,
     pub username: Option<String>,
-    pub scopes: Vec<String>,
+    /// Space separated.
+    pub scope: String,
     pub roles: Vec<String>,
     pub acr: Option<String>,
     /// Unix seconds.
@@ -29,10 +30,10 @@ pub struct Identity {
     pub expires: u64,
     pub session: Map<String, Value>,
     pub session_version: u64,
-    /// Compact serialization, kept once and shared by every request.
-    pub jwt: Bytes,
-    /// The configured header's whole value: `Bearer <jwt>` or the bare JWT.
+    /// The configured header's whole value, `Bearer <jwt>` or the bare JWT; kept once and shared by every request.
     pub jwt_header: Bytes,
+    /// Where in it the JWT begins.
+    jwt_at: usize,
     /// `claimHeaders`, rendered.
     pub claim_headers: Vec<(HeaderName, HeaderValue)>,
     pub life: Arc<Life>,
@@ -55,14 +56,14 @@ impl Identity {
             claim_headers: claims
                 .filter_map(|(name, claim)| Some((name.clone(), header_value(&claim_of(&active, claim)?)?)))
                 .collect(),
-            jwt: jwt_header.slice(header.prefix().len()..),
+            jwt_at: header.prefix().len(),
             jwt_header,
             kind: active.kind,
             id: active.id,
             sub: active.sub,
             client_id: active.client_id,
             username: active.username,
-            scopes: active.scope.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect(),
+            scope: active.scope,
             roles: active.roles,
             acr: active.acr,
             auth_time: active.auth_time,
@@ -71,6 +72,15 @@ impl Identity {
             session_version: active.session_version,
             life,
         })
+    }
+
+    /// Compact serialization.
+    pub fn jwt(&self) -> &[u8] {
+        &self.jwt_header[self.jwt_at..]
+    }
+
+    pub fn has_scope(&self, wanted: &str) -> bool {
+        self.scope.split(' ').any(|scope| !scope.is_empty() && scope == wanted)
     }
 }
 
@@ -157,11 +167,19 @@ pub mod tests {
     fn the_jwt_is_kept_once() {
         let identity = Identity::new(active(&token(), "u"), &header("authorization", &[]), Arc::default()).unwrap();
         assert_eq!(identity.jwt_header, "Bearer eyJ.eyJ.sig");
-        assert_eq!(identity.jwt, "eyJ.eyJ.sig");
-        assert_eq!(identity.jwt.as_ptr(), identity.jwt_header[7..].as_ptr());
+        assert_eq!(identity.jwt(), b"eyJ.eyJ.sig");
         let bare = Identity::new(active(&token(), "u"), &header("x-jwt", &[]), Arc::default()).unwrap();
         assert_eq!(bare.jwt_header, "eyJ.eyJ.sig");
-        assert_eq!(bare.scopes, ["a", "b"]);
+        assert_eq!(bare.jwt(), b"eyJ.eyJ.sig");
+    }
+
+    #[test]
+    fn a_scope_is_had_in_whole_or_not_at_all() {
+        let identity = identity();
+        assert!(identity.has_scope("a") && identity.has_scope("b"));
+        for scope in ["", " ", "a b", "c", "A"] {
+            assert!(!identity.has_scope(scope), "{scope:?}");
+        }
     }
 
     #[test]

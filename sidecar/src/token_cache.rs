@@ -3,6 +3,7 @@
 //! Reading takes one lock of sixteen for a few nanoseconds. Everything that writes goes through [`Index`].
 
 pub mod coverage;
+pub mod holders;
 pub mod index;
 pub mod recent;
 pub mod refused;
@@ -74,7 +75,7 @@ pub struct Fresh {
     /// Bytes of the answer.
     pub size: usize,
     /// The event stream that tells of changes to it, as the auth service says.
-    pub stream: Option<String>,
+    pub stream: Option<Arc<str>>,
 }
 
 /// When and under which event stream something is asked.
@@ -161,7 +162,7 @@ impl TokenCache {
 
     /// Whether the token was refused a moment ago.
     pub fn is_refused(&self, fingerprint: &Fingerprint, now: Instant) -> bool {
-        lock(&self.refused).contains(fingerprint, now)
+        lock(&self.refused).contains(fingerprint, self.millis(now))
     }
 
     /// To be taken before a question is sent: what happens after it may have overtaken the answer.
@@ -255,7 +256,7 @@ impl TokenCache {
             life.end();
         }
         self.remove(&mut index, &fingerprint);
-        lock(&self.refused).insert(fingerprint, now);
+        lock(&self.refused).insert(&fingerprint, self.millis(now));
     }
 
     /// Evicts, ends what is open, and remembers it for answers that are still under way.
@@ -311,7 +312,7 @@ impl TokenCache {
             self.remove(&mut index, &fingerprint);
         }
         index.forget_unused();
-        lock(&self.refused).sweep(now);
+        lock(&self.refused).sweep(self.millis(now));
     }
 
     /// Tokens of other issuers with which something is open, and that must be asked about again. Each is told of once in a while, until
@@ -470,10 +471,6 @@ impl Entry {
 }
 
 impl Fingerprint {
-    /// The bounds of the order that they have among each other.
-    const FIRST: Self = Self([0; 32]);
-    const LAST: Self = Self([u8::MAX; 32]);
-
     pub fn of(token: &OpaqueToken) -> Self {
         Self(token.fingerprint())
     }

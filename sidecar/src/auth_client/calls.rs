@@ -1,5 +1,6 @@
 //! One request, one bounded answer. Anything but a well-formed answer that the contract names is a failure, never a verdict.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -36,7 +37,7 @@ const MAX_ANSWERS: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     #[error("not connected: {0}")]
-    NotConnected(std::sync::Arc<str>),
+    NotConnected(Arc<str>),
     #[error(transparent)]
     Workload(#[from] NoWorkloadToken),
     #[error("no answer in time")]
@@ -77,7 +78,7 @@ pub struct Answered<T> {
     /// Bytes of the body.
     pub size: usize,
     /// The event stream that tells of changes to it.
-    pub stream: Option<String>,
+    pub stream: Option<Arc<str>>,
 }
 
 /// Whether a request may be sent a second time when its answer was lost.
@@ -92,7 +93,7 @@ enum Repeat {
 struct Whole {
     body: Bytes,
     server_time: u64,
-    stream: Option<String>,
+    stream: Option<Arc<str>>,
 }
 
 struct Call {
@@ -239,7 +240,7 @@ impl Calls {
             }
             let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
             let date = header(DATE).and_then(clock::parse_http_date);
-            let stream = header(STREAM).map(str::to_owned);
+            let stream = header(STREAM).map(Arc::from);
             let body = collect(response.into_body(), call.most).await?;
             let server_time = date.unwrap_or_else(|| clock::unix_now().as_secs());
             Ok(Whole { body, server_time, stream })

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::calls::{Answered, CallError};
-use super::{AuthClient, lock};
+use super::{AuthClient, lock, postbox};
 use crate::config::Policy;
 use crate::token_cache::{Fingerprint, Question};
 
@@ -21,7 +21,7 @@ pub const UNDERWAY: usize = 2;
 #[derive(Default)]
 pub struct Inquiries {
     waiting: Mutex<Vec<Inquiry>>,
-    came: Notify,
+    came: Arc<Notify>,
 }
 
 /// What a flight asks.
@@ -57,8 +57,12 @@ impl Inquiry {
 impl Inquiries {
     fn take(&self, most: usize) -> Vec<Inquiry> {
         let mut waiting = lock(&self.waiting);
-        let count = waiting.len().min(most);
-        waiting.drain(..count).collect()
+        if waiting.len() <= most {
+            return std::mem::take(&mut waiting);
+        }
+        // For the next who asks.
+        self.came.notify_one();
+        waiting.drain(..most).collect()
     }
 }
 
@@ -66,7 +70,7 @@ impl AuthClient {
     /// From any thread.
     pub(super) fn inquire(&self, inquiry: Inquiry) {
         lock(&self.inquiries.waiting).push(inquiry);
-        self.inquiries.came.notify_one();
+        postbox::wake(&self.inquiries.came);
     }
 
     /// Without waiting for others to ask with.

@@ -40,7 +40,7 @@ fn describe(identity: &Identity) -> Value {
     let mut description = json!({
         "active": true,
         "sub": identity.sub,
-        "scope": identity.scopes.join(" "),
+        "scope": identity.scope,
         "roles": identity.roles,
         "expires": identity.expires,
         "session": identity.session,

@@ -108,7 +108,7 @@ pub fn second(terms: &Terms<'_>, answer: &Exchanged, now: u64) -> Result<Option<
 }
 
 fn fulfils(identity: &Identity, require: &Require, now: u64) -> Result<(), Refusal> {
-    if !require.scopes.iter().all(|scope| identity.scopes.contains(scope)) {
+    if !require.scopes.iter().all(|scope| identity.has_scope(scope)) {
         return Err(Refusal::Scope { required: require.scopes.join(" ") });
     }
     if !require.roles.is_empty() && !require.roles.iter().any(|role| identity.roles.contains(role)) {
@@ -277,13 +277,12 @@ mod tests {
 
     #[test]
     fn every_requirement_must_hold() {
-        let identity = Arc::new(Identity {
-            scopes: vec!["orders".into(), "read".into()],
-            roles: vec!["clerk".into()],
-            acr: Some("mfa".into()),
-            auth_time: Some(1000),
-            ..identity()
-        });
+        let mut identity = identity();
+        identity.scope = "orders read".into();
+        identity.roles = vec!["clerk".into()];
+        identity.acr = Some("mfa".into());
+        identity.auth_time = Some(1000);
+        let identity = Arc::new(identity);
         let judge = |require: Require, now: u64| {
             second(&terms(Access::Authenticated, Some(&require)), &Exchanged::Active(Arc::clone(&identity)), now)
                 .map(|_| ())

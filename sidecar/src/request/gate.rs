@@ -267,7 +267,7 @@ impl Forwarding {
     }
 
     pub fn leak_guard(&self) -> Option<LeakGuard<'_>> {
-        LeakGuard::new(&self.identity.as_ref()?.jwt, self.token.as_ref()?)
+        LeakGuard::new(self.identity.as_ref()?.jwt(), self.token.as_ref()?)
     }
 
     /// Does what the app asks for; only then may its answer go on. What that is must not cut the very answer that says so, nor is the

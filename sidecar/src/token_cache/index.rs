@@ -1,6 +1,6 @@
 //! Which tokens belong to whom, in what order they came, and whose streams are open.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use cloakroom_protocol::token::TokenId;
 use tokio::time::Instant;
 
 use super::coverage::{Coverage, Declaration};
+use super::holders::Holders;
 use super::recent::Recent;
 use super::{Bounds, Fingerprint, Fresh};
 use crate::open_streams::{End, Life};
@@ -28,8 +29,8 @@ pub struct Index {
     pub coverage: Coverage,
     /// Every token that is cached or has something open.
     records: HashMap<Fingerprint, Record>,
-    /// Their records, sessions and subjects. However many have something in common, finding and dropping one takes the same time.
-    by_key: BTreeSet<(Key, Fingerprint)>,
+    /// By their records, sessions and subjects.
+    holders: Holders,
     /// Oldest first, with the use that was known when it was queued. May name what is gone.
     queue: VecDeque<(Fingerprint, u64)>,
     entries: usize,
@@ -71,7 +72,7 @@ impl Index {
             recent: Recent::default(),
             coverage: Coverage::default(),
             records: HashMap::new(),
-            by_key: BTreeSet::new(),
+            holders: Holders::default(),
             queue: VecDeque::new(),
             entries: 0,
             bytes: 0,
@@ -106,7 +107,9 @@ impl Index {
             hearsay,
             cached: false,
         };
-        self.by_key.extend(record.keys().map(|key| (key, fingerprint)));
+        for key in record.keys() {
+            self.holders.add(key, fingerprint);
+        }
         self.records.insert(fingerprint, record);
         life
     }
@@ -134,8 +137,7 @@ impl Index {
     /// What is held, for the auth service, if it is time to say so.
     pub fn declare(&mut self, now: Instant) -> Option<Declaration> {
         let held = || {
-            let mut held: Vec<Key> = self.by_key.iter().map(|(key, _)| *key).collect();
-            held.dedup();
+            let mut held: Vec<Key> = self.holders.keys().collect();
             let clients: HashSet<&str> = self.records.values().map(|record| &*record.client_id).collect();
             held.extend(clients.into_iter().map(Key::client));
             held
@@ -191,13 +193,13 @@ impl Index {
     pub fn forget(&mut self, fingerprint: &Fingerprint) -> Option<Arc<Life>> {
         let record = self.records.remove(fingerprint)?;
         for key in record.keys() {
-            self.by_key.remove(&(key, *fingerprint));
+            self.holders.remove(key, fingerprint);
         }
         Some(record.life)
     }
 
     pub fn forget_all(&mut self) -> Vec<Arc<Life>> {
-        self.by_key = BTreeSet::new();
+        self.holders.clear();
         std::mem::take(&mut self.records).into_values().map(|record| record.life).collect()
     }
 
@@ -279,8 +281,7 @@ impl Index {
 
     /// Keys are hashes: what has the same is not always what is meant.
     fn select(&self, key: Key, wanted: impl Fn(&Record) -> bool) -> Vec<Fingerprint> {
-        let among = self.by_key.range((key, Fingerprint::FIRST)..=(key, Fingerprint::LAST));
-        let found = among.map(|(_, fingerprint)| *fingerprint);
+        let found = self.holders.of(key).copied();
         found.filter(|fingerprint| self.records.get(fingerprint).is_some_and(&wanted)).collect()
     }
 

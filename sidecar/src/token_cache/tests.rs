@@ -311,7 +311,7 @@ fn a_refusal_is_remembered_for_two_seconds_and_until_something_changes() {
 #[test]
 fn refusals_are_bounded() {
     let mut f = Fixture::new();
-    for _ in 0..5000 {
+    for _ in 0..15_000 {
         let token = f.token();
         f.cache.refuse(Fingerprint::of(&token), f.now);
     }

@@ -111,5 +111,5 @@ async fn a_policy_that_says_identities_otherwise_voids_the_cache_and_another_rul
     f.configure(|config| config["jwt"]["header"] = json!("X-Jwt"));
     assert!(f.client.cached(&f.token).is_none());
     let Ok(Exchanged::Active(identity)) = f.exchange().await else { panic!("not active") };
-    assert_eq!(identity.jwt_header, identity.jwt);
+    assert_eq!(identity.jwt_header, identity.jwt());
 }
