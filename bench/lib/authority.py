@@ -1,10 +1,11 @@
-"""Who says which tokens are good: the real auth service, and something as quick as can be, so that nothing but the proxy's own work counts."""
+"""Who says which tokens are good: the real auth service, and what is as quick as can be, so that nothing but the proxy's own work counts."""
 
 import base64
 import concurrent.futures
 import http.client
 import json
 import secrets
+import socket
 import string
 import sys
 import time
@@ -86,12 +87,27 @@ server {
 """
 
 
+JWT = "e" * 700
+
+
 def start_quick_authority(processes, folder, core, port):
     """Answers at once, 200 or 401, with a header of a JWT's size: less work than any real one has."""
-    start_nginx(processes, folder / "authority", QUICK, core, PORT=port, UNKNOWN=UNKNOWN, JWT="e" * 700)
+    start_nginx(processes, folder / "authority", QUICK, core, PORT=port, UNKNOWN=UNKNOWN, JWT=JWT)
 
 
 def start_quick_auth_service(processes, folder, binary, core, port):
     """The same in the sidecar's own protocol: bench/authority."""
     processes.start([binary, port, UNKNOWN], core, log=folder / "quick-auth-service.log")
     wait_for_port(port, "the quick auth service")
+
+
+def start_redis(processes, core, port, tokens):
+    """Redis with a JWT for each of the tokens."""
+    processes.start(["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"], core)
+    wait_for_port(port, "redis-server")
+    commands = "".join(f"SET {token} {JWT}\r\n" for token in tokens).encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection, connection.makefile("rb") as answers:
+        connection.sendall(commands)
+        for _ in tokens:
+            if (answer := answers.readline()) != b"+OK\r\n":
+                sys.exit(f"bench: redis-server took no token: {answer!r}")

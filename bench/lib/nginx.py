@@ -1,4 +1,4 @@
-"""nginx: the app behind every proxy, the quick authority, and three of the proxies."""
+"""nginx: the app behind every proxy, the quick authority, and four of the proxies."""
 
 import re
 from string import Template
@@ -6,6 +6,7 @@ from string import Template
 from .process import wait_for_port
 
 FRAME = """
+$MODULES
 worker_processes 1; daemon off; error_log stderr crit; pid $FOLDER/pid;
 events { worker_connections 24000; }
 http {
@@ -25,12 +26,12 @@ server {
 """
 
 
-def start_nginx(processes, folder, servers, core, **values):
+def start_nginx(processes, folder, servers, core, modules="", **values):
     """`$NAMES` in capitals are filled in; nginx's own variables stay."""
     folder.mkdir()
     config = folder / "nginx.conf"
     filled = Template(servers).safe_substitute(values, FOLDER=folder)
-    config.write_text(Template(FRAME).safe_substitute(FOLDER=folder, SERVERS=filled))
+    config.write_text(Template(FRAME).safe_substitute(MODULES=modules, FOLDER=folder, SERVERS=filled))
     pid = processes.start(["nginx", "-c", config, "-p", folder], core, log=folder / "log")
     for port in re.findall(r"listen 127\.0\.0\.1:(\d+)", filled):
         wait_for_port(int(port), f"nginx ({folder.name})")
