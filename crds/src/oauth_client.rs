@@ -19,7 +19,7 @@ use crate::credential::{CredentialStatus, Rotation};
     status = "CredentialStatus",
     derive = "PartialEq",
     cel,
-    doc = "An application that people sign in to or give access to, or a service that gets tokens for itself. Its client id is <namespace>~<name>. The operator writes what it needs to the Secret cloakroom.<name>.oauth-client: client_id, issuer and, unless it is public, client_secret, of which the auth service keeps the hash only.",
+    doc = "An application that people sign in to or give access to, or a service that gets tokens for itself. Its client id is <name>@<namespace>. The operator writes what it needs to the Secret cloakroom.<name>.oauth-client: client_id, issuer and, unless it is public, client_secret, of which the auth service keeps the hash only.",
     validation = Rule::new("size(self.metadata.name) <= 63").message("the name is part of the client's id and of its Secret's name: use at most 63 characters"),
     printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type=='Accepted')].status", description = "The auth service takes it as it is."),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "The Secret holds what is good."),

@@ -32,14 +32,15 @@ impl CredentialRef {
         self.0.name()
     }
 
-    /// Of an `OAuthClient`: `<namespace>~<name>`. No Kubernetes name has a tilde in it, and it needs no escape anywhere (RFC 3986 §2.3).
+    /// Of an `OAuthClient`: `<name>@<namespace>`. Neither has an `@` in it, nor has any other client's id; and since a namespace has no dots,
+    /// it is nobody's e-mail address.
     pub fn client_id(&self) -> String {
-        format!("{}~{}", self.namespace(), self.name())
+        format!("{}@{}", self.name(), self.namespace())
     }
 
-    /// The `OAuthClient` that a client id is of. No other client gets such an id.
+    /// The `OAuthClient` that a client id is of.
     pub fn of_client_id(id: &str) -> Option<Self> {
-        let (namespace, name) = id.split_once('~')?;
+        let (name, namespace) = id.split_once('@')?;
         Self::new(namespace, name).ok()
     }
 }
@@ -199,9 +200,9 @@ mod tests {
     #[test]
     fn a_client_id_says_whose_it_is_and_nothing_else_looks_like_one() {
         let of: CredentialRef = "shop/reports.v1".parse().unwrap();
-        assert_eq!(of.client_id(), "shop~reports.v1");
-        assert_eq!(CredentialRef::of_client_id("shop~reports.v1"), Some(of));
-        for other in ["shop/reports", "shop", "~", "shop~", "~reports", "shop~a~b", "Shop~a", "a.b~c", "shop~a b", ""] {
+        assert_eq!(of.client_id(), "reports.v1@shop");
+        assert_eq!(CredentialRef::of_client_id("reports.v1@shop"), Some(of));
+        for other in ["shop/reports", "shop", "@", "@shop", "reports@", "a@shop@b", "a@Shop", "a@b.c", "a b@shop", ""] {
             assert_eq!(CredentialRef::of_client_id(other), None, "{other}");
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cloakroom_auth_service::clock::Clock;
 use cloakroom_auth_service::store::Store;
 use cloakroom_auth_service::store::memory::MemoryStore;
@@ -101,23 +101,36 @@ async fn people_sign_in_to_a_registered_client_and_are_asked_each_time() {
         put(&service, &body("shop/partner", &secret)).await.expect(204);
     }
     let mut browser = Browser::default();
-    let page = consent_page(&service, &mut browser, &authorize("shop~partner", &[])).await;
+    let page = consent_page(&service, &mut browser, &authorize("partner@shop", &[])).await;
     for shown in ["The App", "<strong>app.example.com</strong>", "It belongs to <strong>shop</strong>"] {
         assert!(page.body.contains(shown), "{shown}: {}", page.body);
     }
     let code = decide(&service, &mut browser, &page, "allow").await.location_parameter("code").unwrap();
-    let tokens = redeem(&service, &client("shop~partner", &secret), &code).await.expect(200).json();
+    let tokens = redeem(&service, &client("partner@shop", &secret), &code).await.expect(200).json();
     let active = service.introspect(text(&tokens, "access_token"), "shop/web").await;
-    assert_eq!((text(&active, "client_id"), text(&active, "scope")), ("shop~partner", "openid orders"));
+    assert_eq!((text(&active, "client_id"), text(&active, "scope")), ("partner@shop", "openid orders"));
     assert!(!is_active(&service, &tokens, "bank/web").await);
-    consent_page(&service, &mut browser, &authorize("shop~partner", &[])).await;
+    consent_page(&service, &mut browser, &authorize("partner@shop", &[])).await;
     // Silently, it gets nothing.
-    let silent = browser.get(&service, &authorize("shop~partner", &[("prompt", "none")])).await.expect(303);
+    let silent = browser.get(&service, &authorize("partner@shop", &[("prompt", "none")])).await.expect(303);
     assert_eq!(silent.location_parameter("error").as_deref(), Some("consent_required"));
-    let without_pkce = browser.get(&service, &authorize("shop~partner", &[("code_challenge", "")])).await.expect(303);
+    let without_pkce = browser.get(&service, &authorize("partner@shop", &[("code_challenge", "")])).await.expect(303);
     assert_eq!(without_pkce.location_parameter("error").as_deref(), Some("invalid_request"));
-    let shown = service.admin(Method::GET, "/clients/shop~partner", &json!({})).await.expect(200).json();
+    let shown = service.admin(Method::GET, "/clients/partner@shop", &json!({})).await.expect(200).json();
     assert_eq!((text(&shown, "resource"), &shown["first_party"]), ("shop/partner", &json!(false)));
+}
+
+#[tokio::test]
+async fn the_client_s_id_goes_into_a_header_as_it_is_or_encoded() {
+    let service = service().await;
+    let secret = secret(1);
+    put(&service, &body("shop/partner", &secret)).await.expect(204);
+    for (id, status) in [("partner@shop", 200), ("partner%40shop", 200), ("partner", 401), ("partner@bank", 401)] {
+        let basic = format!("Basic {}", STANDARD.encode(format!("{id}:{}", secret.expose())));
+        let headers = [("content-type", "application/x-www-form-urlencoded"), ("authorization", basic.as_str())];
+        let form = encode(&[("grant_type", "client_credentials")]);
+        service.send(Method::POST, &service.public("/oauth2/token"), &headers, form).await.expect(status);
+    }
 }
 
 #[tokio::test]
@@ -131,13 +144,13 @@ async fn a_client_gets_tokens_for_its_own_namespace_only() {
         wanted["audiences"] = json!(["bank/web", audience]);
         put(&service, &wanted).await.expect(status);
     }
-    by_itself(&service, "bank~partner", &secret).await.expect(401);
+    by_itself(&service, "partner@bank", &secret).await.expect(401);
     put(&service, &body("bank/partner", &secret)).await.expect(204);
-    let tokens = by_itself(&service, "bank~partner", &secret).await.expect(200).json();
+    let tokens = by_itself(&service, "partner@bank", &secret).await.expect(200).json();
     assert!(is_active(&service, &tokens, "bank/web").await && !is_active(&service, &tokens, "shop/web").await);
     let form = [
         ("grant_type", "client_credentials"),
-        ("client_id", "bank~partner"),
+        ("client_id", "partner@bank"),
         ("client_secret", secret.expose()),
         ("resource", SHOP),
     ];
@@ -155,10 +168,10 @@ async fn a_token_does_not_follow_its_audience_into_another_namespace() {
     let mut wanted = body("bank/partner", &secret);
     wanted["audiences"] = json!(["payments"]);
     put(&service, &wanted).await.expect(204);
-    let tokens = by_itself(&service, "bank~partner", &secret).await.expect(200).json();
+    let tokens = by_itself(&service, "partner@bank", &secret).await.expect(200).json();
     let own = async || {
         let form = [
-            ("client_id", "bank~partner"),
+            ("client_id", "partner@bank"),
             ("client_secret", secret.expose()),
             ("token", text(&tokens, "access_token")),
         ];
@@ -172,7 +185,7 @@ async fn a_token_does_not_follow_its_audience_into_another_namespace() {
     service.register(&policy).await.expect(200);
     assert!(!is_active(&service, &tokens, "shop/api").await);
     assert_eq!(own().await, json!([]));
-    let later = by_itself(&service, "bank~partner", &secret).await.expect(200).json();
+    let later = by_itself(&service, "partner@bank", &secret).await.expect(200).json();
     assert!(!is_active(&service, &later, "shop/api").await, "nor does one that is issued after that");
     put(&service, &wanted).await.expect(409);
 }
@@ -182,9 +195,9 @@ async fn a_client_does_not_see_the_jwt_that_an_app_gets_for_its_token() {
     let service = service().await;
     let secret = secret(1);
     put(&service, &body("shop/partner", &secret)).await.expect(204);
-    let tokens = by_itself(&service, "shop~partner", &secret).await.expect(200).json();
+    let tokens = by_itself(&service, "partner@shop", &secret).await.expect(200).json();
     let token = text(&tokens, "access_token");
-    let form = encode(&[("client_id", "shop~partner"), ("client_secret", secret.expose()), ("token", token)]);
+    let form = encode(&[("client_id", "partner@shop"), ("client_secret", secret.expose()), ("token", token)]);
     let headers = [("content-type", "application/x-www-form-urlencoded"), ("accept", "application/jwt")];
     let answer = service.send(Method::POST, &service.public("/oauth2/introspect"), &headers, form).await;
     assert_eq!(answer.expect(204).body, "");
@@ -210,15 +223,15 @@ async fn nobody_is_sent_to_another_namespace_s_app() {
     wanted["redirect_uris"] = json!([APP]);
     put(&service, &wanted).await.expect(204);
     let mut browser = Browser::default();
-    let page = consent_page(&service, &mut browser, &authorize("shop~partner", &[])).await;
+    let page = consent_page(&service, &mut browser, &authorize("partner@shop", &[])).await;
     service.register_policy("bank/app", app).await.expect(200);
     let (flow, csrf) = (page.field("flow").unwrap(), page.field("csrf").unwrap());
     for decision in ["allow", "deny"] {
         let form = [("flow", flow.as_str()), ("csrf", csrf.as_str()), ("decision", decision)];
         browser.post(&service, "/consent", &form).await.expect(400);
     }
-    browser.get(&service, &authorize("shop~partner", &[])).await.expect(400);
-    let leave = encode(&[("client_id", "shop~partner"), ("post_logout_redirect_uri", APP)]);
+    browser.get(&service, &authorize("partner@shop", &[])).await.expect(400);
+    let leave = encode(&[("client_id", "partner@shop"), ("post_logout_redirect_uri", APP)]);
     browser.get(&service, &format!("/oauth2/logout?{leave}")).await.expect(400);
     put(&service, &wanted).await.expect(409);
 }
@@ -230,9 +243,9 @@ async fn a_redirect_uri_that_was_removed_stops_working_even_for_who_is_on_the_wa
     let mut wanted = body("shop/partner", &secret);
     put(&service, &wanted).await.expect(204);
     let mut browser = Browser::default();
-    let page = consent_page(&service, &mut browser, &authorize("shop~partner", &[])).await;
+    let page = consent_page(&service, &mut browser, &authorize("partner@shop", &[])).await;
     let pushed: Vec<(String, String)> =
-        url::form_urlencoded::parse(authorize("shop~partner", &[]).split_once('?').unwrap().1.as_bytes())
+        url::form_urlencoded::parse(authorize("partner@shop", &[]).split_once('?').unwrap().1.as_bytes())
             .into_owned()
             .chain([("client_secret".to_owned(), secret.expose().to_owned())])
             .collect();
@@ -243,10 +256,10 @@ async fn a_redirect_uri_that_was_removed_stops_working_even_for_who_is_on_the_wa
     let (flow, csrf) = (page.field("flow").unwrap(), page.field("csrf").unwrap());
     let form = [("flow", flow.as_str()), ("csrf", csrf.as_str()), ("decision", "allow")];
     browser.post(&service, "/consent", &form).await.expect(400);
-    browser.get(&service, &authorize("shop~partner", &[])).await.expect(400);
-    let pushed = encode(&[("client_id", "shop~partner"), ("request_uri", text(&pushed, "request_uri"))]);
+    browser.get(&service, &authorize("partner@shop", &[])).await.expect(400);
+    let pushed = encode(&[("client_id", "partner@shop"), ("request_uri", text(&pushed, "request_uri"))]);
     browser.get(&service, &format!("/oauth2/authorize?{pushed}")).await.expect(400);
-    let new = authorize("shop~partner", &[("redirect_uri", "https://app.example.com/new")]);
+    let new = authorize("partner@shop", &[("redirect_uri", "https://app.example.com/new")]);
     consent_page(&service, &mut browser, &new).await;
 }
 
@@ -254,19 +267,19 @@ async fn a_redirect_uri_that_was_removed_stops_working_even_for_who_is_on_the_wa
 async fn a_client_s_id_is_its_resource_s_and_nobody_else_s() {
     let service = service().await;
     let secret = secret(1);
-    let spoof = json!({"client_id": "shop~partner", "redirect_uris": [APP], "grant_types": ["authorization_code"]});
+    let spoof = json!({"client_id": "partner@shop", "redirect_uris": [APP], "grant_types": ["authorization_code"]});
     service.admin(Method::POST, "/clients", &spoof).await.expect(422);
     put(&service, &body("shop/partner", &secret)).await.expect(204);
     let mut other = body("bank/partner", &self::secret(2));
     put(&service, &other).await.expect(204);
-    by_itself(&service, "shop~partner", &self::secret(2)).await.expect(401);
-    by_itself(&service, "shop~partner", &secret).await.expect(200);
+    by_itself(&service, "partner@shop", &self::secret(2)).await.expect(401);
+    by_itself(&service, "partner@shop", &secret).await.expect(200);
     other["of"] = json!("shop/partner");
     let path = "/internal/v1/clients/bank/partner";
     service.internal_json(Method::PUT, path, &service.operator(), &other).await.expect(400);
     // An administrator changes nothing of it that its resource would change back.
-    let shown = service.admin(Method::GET, "/clients/shop~partner", &json!({})).await.expect(200).json();
-    for (method, path) in [(Method::PUT, "/clients/shop~partner"), (Method::POST, "/clients/shop~partner/secret")] {
+    let shown = service.admin(Method::GET, "/clients/partner@shop", &json!({})).await.expect(200).json();
+    for (method, path) in [(Method::PUT, "/clients/partner@shop"), (Method::POST, "/clients/partner@shop/secret")] {
         let refused = service.admin(method, path, &shown).await.expect(409).json();
         assert!(text(&refused, "detail").contains("OAuthClient shop/partner"), "{refused}");
     }
@@ -281,14 +294,14 @@ async fn a_confidential_client_does_not_become_a_public_one_nor_the_other_way_ro
     put(&service, &confidential).await.expect(204);
     put(&service, &public("shop/partner")).await.expect(409);
     let mut browser = Browser::default();
-    let page = consent_page(&service, &mut browser, &authorize("shop~partner", &[])).await;
+    let page = consent_page(&service, &mut browser, &authorize("partner@shop", &[])).await;
     let code = decide(&service, &mut browser, &page, "allow").await.location_parameter("code").unwrap();
-    redeem(&service, &json!({"client_id": "shop~partner"}), &code).await.expect(401);
-    redeem(&service, &client("shop~partner", &secret), &code).await.expect(200);
+    redeem(&service, &json!({"client_id": "partner@shop"}), &code).await.expect(401);
+    redeem(&service, &client("partner@shop", &secret), &code).await.expect(200);
 
     put(&service, &public("shop/native")).await.expect(204);
     put(&service, &body("shop/native", &secret)).await.expect(409);
-    sign_in(&service, &mut Browser::default(), &json!({"client_id": "shop~native"})).await;
+    sign_in(&service, &mut Browser::default(), &json!({"client_id": "native@shop"})).await;
     // Once it is deleted, it is another client.
     delete(&service, "shop/partner").await.expect(204);
     put(&service, &public("shop/partner")).await.expect(204);
@@ -299,19 +312,19 @@ async fn two_secrets_are_good_while_a_rotation_overlaps() {
     let service = service().await;
     let (old, new) = (secret(1), secret(2));
     put(&service, &body("shop/partner", &old)).await.expect(204);
-    let tokens = by_itself(&service, "shop~partner", &old).await.expect(200).json();
+    let tokens = by_itself(&service, "partner@shop", &old).await.expect(200).json();
     let mut wanted = body("shop/partner", &new);
     wanted["before"] = json!({"secret": hash(&old), "until": service.now() + 100});
     put(&service, &wanted).await.expect(204);
-    by_itself(&service, "shop~partner", &old).await.expect(200);
-    by_itself(&service, "shop~partner", &new).await.expect(200);
+    by_itself(&service, "partner@shop", &old).await.expect(200);
+    by_itself(&service, "partner@shop", &new).await.expect(200);
     assert!(is_active(&service, &tokens, "shop/web").await, "what it has stays good");
     service.clock.pass(101);
-    by_itself(&service, "shop~partner", &old).await.expect(401);
-    by_itself(&service, "shop~partner", &new).await.expect(200);
+    by_itself(&service, "partner@shop", &old).await.expect(401);
+    by_itself(&service, "partner@shop", &new).await.expect(200);
     put(&service, &body("shop/partner", &secret(3))).await.expect(204);
-    by_itself(&service, "shop~partner", &new).await.expect(401);
-    let stored = service.admin(Method::GET, "/clients/shop~partner", &json!({})).await.expect(200).body;
+    by_itself(&service, "partner@shop", &new).await.expect(401);
+    let stored = service.admin(Method::GET, "/clients/partner@shop", &json!({})).await.expect(200).body;
     assert!(!stored.contains(&hash(&secret(3))) && !stored.contains(secret(3).expose()), "{stored}");
 }
 
@@ -323,24 +336,24 @@ async fn what_was_issued_to_a_client_ends_with_it() {
     service.create_user("ann").await;
     let secret = secret(1);
     put(&service, &body("shop/partner", &secret)).await.expect(204);
-    let tokens = sign_in(&service, &mut Browser::default(), &client("shop~partner", &secret)).await;
-    let by_itself_before = by_itself(&service, "shop~partner", &secret).await.expect(200).json();
+    let tokens = sign_in(&service, &mut Browser::default(), &client("partner@shop", &secret)).await;
+    let by_itself_before = by_itself(&service, "partner@shop", &secret).await.expect(200).json();
     let before = store.tail().await.unwrap();
     for _ in 0..2 {
         delete(&service, "shop/partner").await.expect(204);
         assert!(!is_active(&service, &tokens, "shop/web").await);
         assert!(!is_active(&service, &by_itself_before, "shop/web").await);
     }
-    by_itself(&service, "shop~partner", &secret).await.expect(401);
-    service.admin(Method::GET, "/clients/shop~partner", &json!({})).await.expect(404);
+    by_itself(&service, "partner@shop", &secret).await.expect(401);
+    service.admin(Method::GET, "/clients/partner@shop", &json!({})).await.expect(404);
     let events = store.next_entries(before, Duration::ZERO).await.unwrap();
-    let told = events.iter().any(|one| one.entry.name == "revoked" && one.entry.data.contains("shop~partner"));
+    let told = events.iter().any(|one| one.entry.name == "revoked" && one.entry.data.contains("partner@shop"));
     assert!(told, "sidecars are told");
     // Nor does it come back with a client of the same name.
     put(&service, &body("shop/partner", &secret)).await.expect(204);
     let form = [
         ("grant_type", "refresh_token"),
-        ("client_id", "shop~partner"),
+        ("client_id", "partner@shop"),
         ("client_secret", secret.expose()),
         ("refresh_token", text(&tokens, "refresh_token")),
     ];
@@ -354,14 +367,14 @@ async fn another_resource_of_the_same_name_inherits_nothing() {
     let secret = secret(1);
     let mut wanted = body("shop/partner", &secret);
     put(&service, &wanted).await.expect(204);
-    let tokens = sign_in(&service, &mut Browser::default(), &client("shop~partner", &secret)).await;
+    let tokens = sign_in(&service, &mut Browser::default(), &client("partner@shop", &secret)).await;
     wanted["scopes"] = json!(["openid", "orders", "stock"]);
     put(&service, &wanted).await.expect(204);
     assert!(is_active(&service, &tokens, "shop/web").await, "the same resource, edited");
     wanted["uid"] = json!("2");
     put(&service, &wanted).await.expect(204);
     assert!(!is_active(&service, &tokens, "shop/web").await);
-    by_itself(&service, "shop~partner", &secret).await.expect(200);
+    by_itself(&service, "partner@shop", &secret).await.expect(200);
 }
 
 #[tokio::test]
@@ -369,18 +382,18 @@ async fn a_client_that_an_administrator_revoked_does_not_come_back_for_its_resou
     let service = service().await;
     let mut wanted = body("shop/partner", &secret(1));
     put(&service, &wanted).await.expect(204);
-    let tokens = by_itself(&service, "shop~partner", &secret(1)).await.expect(200).json();
-    service.admin(Method::DELETE, "/clients/shop~partner", &json!({})).await.expect(200);
+    let tokens = by_itself(&service, "partner@shop", &secret(1)).await.expect(200).json();
+    service.admin(Method::DELETE, "/clients/partner@shop", &json!({})).await.expect(200);
     assert!(!is_active(&service, &tokens, "shop/web").await);
     for seed in [1, 2] {
         wanted["secret"] = json!(hash(&secret(seed)));
         put(&service, &wanted).await.expect(410);
-        by_itself(&service, "shop~partner", &secret(seed)).await.expect(401);
+        by_itself(&service, "partner@shop", &secret(seed)).await.expect(401);
         service.clock.pass(100_000);
     }
     wanted["uid"] = json!("2");
     put(&service, &wanted).await.expect(204);
-    by_itself(&service, "shop~partner", &secret(2)).await.expect(200);
+    by_itself(&service, "partner@shop", &secret(2)).await.expect(200);
     put(&service, &wanted).await.expect(204);
 }
 
@@ -388,9 +401,9 @@ async fn a_client_that_an_administrator_revoked_does_not_come_back_for_its_resou
 async fn after_a_loss_of_the_store_the_same_secret_is_good_again() {
     let secret = secret(1);
     let service = service().await;
-    by_itself(&service, "shop~partner", &secret).await.expect(401);
+    by_itself(&service, "partner@shop", &secret).await.expect(401);
     put(&service, &body("shop/partner", &secret)).await.expect(204);
-    by_itself(&service, "shop~partner", &secret).await.expect(200);
+    by_itself(&service, "partner@shop", &secret).await.expect(200);
 }
 
 #[tokio::test]
@@ -405,7 +418,7 @@ async fn only_operators_register_and_what_they_send_has_to_fit() {
     let over_long = "n".repeat(100);
     for (field, value, status) in [
         ("of", json!("shop/other"), 400),
-        ("of", json!("shop~partner"), 400),
+        ("of", json!("partner@shop"), 400),
         ("secret", json!("short"), 400),
         ("first_party", json!(true), 400),
         ("introspects", json!(["shop/web"]), 400),
@@ -435,5 +448,5 @@ async fn only_operators_register_and_what_they_send_has_to_fit() {
     put(&service, &over_long).await.expect(422);
     let elsewhere = "/internal/v1/clients/Shop/partner";
     service.internal_json(Method::PUT, elsewhere, &service.operator(), &good).await.expect(400);
-    by_itself(&service, "shop~partner", &secret(1)).await.expect(401);
+    by_itself(&service, "partner@shop", &secret(1)).await.expect(401);
 }

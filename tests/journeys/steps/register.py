@@ -14,7 +14,7 @@ from . import sign_in
 from .issue import ask, everywhere, seen
 
 CLIENT = Credential("OAuthClient", "partner")
-ID = f"{SHOP}~partner"
+ID = f"partner@{SHOP}"
 CALLBACK = f"{SHOP_URL}/open/callback"
 SPEC = {
     "displayName": "Partner Ltd",
@@ -92,7 +92,7 @@ def oauth_clients(world, report):
     with report.check("a public client has no secret"):
         CLIENT.apply(WIKI, {"type": "Public", "redirectURIs": ["http://127.0.0.1/callback"], "audiences": [f"{WIKI}/wiki"]})
         CLIENT.is_ready(WIKI)
-        equal(CLIENT.entries(WIKI), {"client_id": f"{WIKI}~partner", "issuer": ISSUER}, "the Secret")
+        equal(CLIENT.entries(WIKI), {"client_id": f"partner@{WIKI}", "issuer": ISSUER}, "the Secret")
         CLIENT.delete(WIKI)
 
     with report.check("contradictions, and a client that would lose its secret, are refused at kubectl apply"):

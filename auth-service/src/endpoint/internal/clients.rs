@@ -49,9 +49,6 @@ async fn register(app: &App, wanted: ClientRegistration) -> Result<bool, ApiErro
         if held.of == wanted.of {
             return amend(app, &held, text, &wanted).await;
         }
-        if held.of.is_none() {
-            return Err(ApiError::Conflict("the client's id is an administrator's".to_owned()));
-        }
         // A resource of the same name that went without our being told: nothing of it is to count for this one.
         end(app, &wanted.client_id).await?;
     } else if of_resource::is_revoked(store, &wanted).await? {

@@ -27,7 +27,7 @@ async fn a_confidential_client_s_secret_holds_all_that_it_needs_and_its_hash_is_
     let bench = Bench::start(spec(&json!({"requireMfa": true}))).await;
     bench.round().await.unwrap();
     let secret = bench.entry("client_secret").unwrap();
-    assert_eq!(bench.entry("client_id").as_deref(), Some("shop~reports"));
+    assert_eq!(bench.entry("client_id").as_deref(), Some("reports@shop"));
     assert_eq!(bench.entry("issuer").as_deref(), Some("https://auth.example.com"));
     let (method, path, told) = bench.told().remove(0);
     assert_eq!((method.as_str(), path.as_str()), ("PUT", "/internal/v1/clients/shop/reports"));
@@ -40,7 +40,7 @@ async fn a_confidential_client_s_secret_holds_all_that_it_needs_and_its_hash_is_
     let status = &bench.resource()["status"];
     assert_eq!(
         (&status["id"], &status["secretName"]),
-        (&json!("shop~reports"), &json!("cloakroom.reports.oauth-client"))
+        (&json!("reports@shop"), &json!("cloakroom.reports.oauth-client"))
     );
     assert_eq!((bench.says("Accepted").0, bench.says("Ready").0), ("True".to_owned(), "True".to_owned()));
     assert!(!format!("{} {:?}", bench.resource(), bench.events()).contains(&secret), "it is in its Secret only");
@@ -75,7 +75,7 @@ async fn a_public_client_has_no_secret_anywhere() {
     for _ in 0..2 {
         bench.round().await.unwrap();
     }
-    assert_eq!((bench.entry("client_secret"), bench.entry("client_id").as_deref()), (None, Some("shop~reports")));
+    assert_eq!((bench.entry("client_secret"), bench.entry("client_id").as_deref()), (None, Some("reports@shop")));
     let told = bench.told();
     assert_eq!((told[0].2.get("secret"), told[0].2.get("before")), (None, None));
     assert_eq!(told[0], told[1]);
