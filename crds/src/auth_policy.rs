@@ -131,6 +131,12 @@ pub struct AuthPolicySpec {
     #[serde(default)]
     pub unauthenticated: Unauthenticated,
 
+    /// What the app speaks on the protected ports, in the words of a Service's `appProtocol`. `http`: HTTP/1.1, which it is asked in
+    /// whatever the client speaks; gRPC calls go on in HTTP/2. `kubernetes.io/h2c`: HTTP/2 with prior knowledge and nothing else, so
+    /// that everything goes on in that; such an app gets no WebSockets.
+    #[serde(default)]
+    pub app_protocol: AppProtocol,
+
     /// What a CORS preflight gets: an `OPTIONS` request that a browser sends before a page of another origin may ask, without
     /// credentials. `AsRules`: what the rules say, so 401 where they ask for a token. `Pass`: the app answers it, except where a rule
     /// denies everything; the app sees the question only, without body or any other header of the client's.
@@ -204,6 +210,15 @@ pub enum Unauthenticated {
     Auto,
     Redirect,
     Deny,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AppProtocol {
+    #[default]
+    #[serde(rename = "http")]
+    Http,
+    #[serde(rename = "kubernetes.io/h2c")]
+    H2c,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]

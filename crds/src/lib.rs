@@ -14,8 +14,8 @@ pub mod yaml;
 
 pub use api_key::{ApiKey, ApiKeySpec};
 pub use auth_policy::{
-    Access, AccessRule, AuthPolicy, AuthPolicySpec, Interception, Jwt, Limits, Mode, Outage, OutageMode, Preflight,
-    Require, Rollout, RuleMatch, Session, Tls, Token, TokenSource, Unauthenticated,
+    Access, AccessRule, AppProtocol, AuthPolicy, AuthPolicySpec, Interception, Jwt, Limits, Mode, Outage, OutageMode,
+    Preflight, Require, Rollout, RuleMatch, Session, Tls, Token, TokenSource, Unauthenticated,
 };
 pub use credential::{CredentialStatus, Rotation};
 pub use oauth_client::{ClientGrantType, ClientType, OAuthClient, OAuthClientSpec};

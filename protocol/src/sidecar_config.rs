@@ -27,6 +27,8 @@ pub struct SidecarConfig {
     /// `https://host[:port]` (http for localhost only), lower case, no path.
     pub origins: Vec<String>,
     pub trusted_proxies: Vec<IpNet>,
+    #[serde(default, skip_serializing_if = "AppProtocol::is_default")]
+    pub app_protocol: AppProtocol,
     /// In order of preference; never empty.
     pub token_sources: Vec<TokenSource>,
     /// Issuers whose tokens are taken beside ours, from headers only; the auth service knows them by these ids.
@@ -65,6 +67,23 @@ pub enum Mode {
     Enforce,
     /// Decide, count, log, let pass.
     Shadow,
+}
+
+/// What the app is asked in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppProtocol {
+    /// HTTP/1.1; gRPC calls in HTTP/2 with prior knowledge.
+    #[default]
+    Http,
+    /// HTTP/2 with prior knowledge, whatever it is.
+    H2c,
+}
+
+impl AppProtocol {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

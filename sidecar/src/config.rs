@@ -10,7 +10,8 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use cloakroom_protocol::policy_ref::PolicyRef;
 use cloakroom_protocol::sidecar_config::{
-    FORMAT, Limits, Mode, Outage, Preflight, Rule, SidecarConfig, TokenSource as RawSource, Unauthenticated,
+    AppProtocol, FORMAT, Limits, Mode, Outage, Preflight, Rule, SidecarConfig, TokenSource as RawSource,
+    Unauthenticated,
 };
 use http::uri::Authority;
 use http::{HeaderName, Uri};
@@ -37,6 +38,7 @@ pub struct Policy {
     /// Other issuers whose tokens are asked about.
     pub token_issuers: Vec<String>,
     pub unauthenticated: Unauthenticated,
+    pub app_protocol: AppProtocol,
     pub preflight: Preflight,
     pub writable: HashSet<String>,
     pub jwt: JwtHeader,
@@ -153,6 +155,7 @@ impl Policy {
             issuer,
             reserved: reserved(&jwt, &token_sources, &config.rules),
             routes: metrics::routes(&config.rules),
+            app_protocol: config.app_protocol,
             preflight: config.preflight,
             token_sources,
             token_issuers: config.token_issuers,

@@ -1,5 +1,5 @@
 //! HTTP/2 from the client's side (with prior knowledge, or agreed on under TLS): framing by hyper, the way of a request as for HTTP/1. gRPC calls go on as
-//! HTTP/2, everything else as HTTP/1.1.
+//! HTTP/2, everything else as HTTP/1.1, which is [translated](translation) for an app that speaks HTTP/2 only.
 
 pub mod app_body;
 pub mod body;
@@ -9,6 +9,7 @@ pub mod head;
 pub mod kept;
 pub mod plain;
 pub mod rewind;
+pub mod translation;
 pub mod web_socket;
 
 use std::cell::{Cell, RefCell};
@@ -252,6 +253,7 @@ async fn answer(
 ) -> Result<Response, Infallible> {
     let (mut parts, body) = request.into_parts();
     session.progress();
+    head::join_cookies(&mut parts.headers);
     let switching = parts.extensions.remove::<OnUpgrade>();
     let response = if counted.is_refused() {
         local(turn_away(&session.worker, &session.peer, &Failure::NoRoom), &parts.method, session.worker.now())

@@ -5,12 +5,18 @@ use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use cloakroom_protocol::sidecar_config::AppProtocol;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::config::Policy;
 use crate::http1::reply_head::InvalidReply;
+use crate::http2::grpc::channels;
+use crate::http2::translation;
+use crate::worker::Worker;
 use crate::worker::deadlines::Deadline;
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -107,6 +113,40 @@ fn is_quiet(stream: &mut TcpStream) -> bool {
     let mut byte = [0];
     let mut context = Context::from_waker(Waker::noop());
     matches!(Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)), Poll::Pending)
+}
+
+/// A connection for one request: one that was used before, if there is one.
+pub async fn open(
+    worker: &Rc<Worker>,
+    port: u16,
+    policy: &Policy,
+    retriable: bool,
+    deadline: &Deadline,
+) -> Result<Upstream, UpstreamError> {
+    if policy.app_protocol == AppProtocol::H2c {
+        // What it leads to may have been in use for long, and end at any time.
+        return Ok(Upstream { reused: true, ..fresh(worker, port, policy, deadline).await? });
+    }
+    match worker.pool.take(port, retriable, worker.deadlines.now()) {
+        Some(upstream) => Ok(upstream),
+        None => fresh(worker, port, policy, deadline).await,
+    }
+}
+
+/// A new one, in what the app speaks.
+pub async fn fresh(
+    worker: &Rc<Worker>,
+    port: u16,
+    policy: &Policy,
+    deadline: &Deadline,
+) -> Result<Upstream, UpstreamError> {
+    match policy.app_protocol {
+        AppProtocol::Http => connect(port, deadline).await,
+        AppProtocol::H2c => {
+            let place = Box::pin(channels::place(worker, port, deadline, policy.limits.idle_timeout)).await?;
+            Ok(Upstream { stream: translation::open(worker, place)?, reused: false })
+        }
+    }
 }
 
 /// To localhost; IPv6 where nothing listens on IPv4. An app whose queue is full lets nobody in and refuses nobody: the kernel alone would

@@ -14,7 +14,7 @@ use cloakroom_protocol::path_pattern::PathPattern;
 use cloakroom_protocol::policy_ref::PolicyRef;
 use cloakroom_protocol::registration::SessionTerms;
 use cloakroom_protocol::sidecar_config::{
-    Access, Limits, Match, Mode, Outage, Preflight, Require, Rule, TokenSource, Unauthenticated,
+    Access, AppProtocol, Limits, Match, Mode, Outage, Preflight, Require, Rule, TokenSource, Unauthenticated,
 };
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -41,6 +41,7 @@ pub struct Policy {
     pub tls: Option<String>,
     pub token_issuers: BTreeSet<String>,
     pub unauthenticated: Unauthenticated,
+    pub app_protocol: AppProtocol,
     pub preflight: Preflight,
     pub session: SessionTerms,
     pub writable: BTreeSet<String>,
@@ -94,6 +95,10 @@ pub fn parse(policy: &crd::AuthPolicy) -> Result<Policy, Rejected> {
         tls: spec.tls.as_ref().map(tls).transpose()?,
         token_issuers: identity::token_issuers(&spec.token)?,
         unauthenticated: unauthenticated(spec.unauthenticated),
+        app_protocol: match spec.app_protocol {
+            crd::AppProtocol::Http => AppProtocol::Http,
+            crd::AppProtocol::H2c => AppProtocol::H2c,
+        },
         preflight: match spec.preflight {
             crd::Preflight::AsRules => Preflight::AsRules,
             crd::Preflight::Pass => Preflight::Pass,

@@ -32,6 +32,7 @@ fn sidecar_config(policy: &Policy, settings: &Settings) -> SidecarConfig {
         token_sources: policy.token_sources.clone(),
         token_issuers: policy.token_issuers.iter().cloned().collect(),
         unauthenticated: policy.unauthenticated,
+        app_protocol: policy.app_protocol,
         preflight: policy.preflight,
         writable: policy.writable.iter().cloned().collect(),
         jwt: Jwt {

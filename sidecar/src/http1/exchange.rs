@@ -153,6 +153,11 @@ impl<'e> Exchange<'e> {
         ending
     }
 
+    async fn open(&self, forwarding: &Forwarding, retriable: bool) -> Result<Upstream, UpstreamError> {
+        let Connection { worker, app_port, deadline, .. } = &*self.connection;
+        upstream::open(worker, *app_port, &forwarding.policy, retriable, deadline).await
+    }
+
     /// Head and body are here: one write, and if a pooled connection turns out to be dead, another one.
     async fn forward_whole(
         &mut self,
@@ -161,7 +166,7 @@ impl<'e> Exchange<'e> {
         reply: &mut Buffer,
     ) -> Result<Relayed, RelayError> {
         let retriable = forwarding.is_idempotent();
-        let mut upstream = open(self.connection, retriable).await?;
+        let mut upstream = self.open(forwarding, retriable).await?;
         loop {
             let Connection { worker, deadline, stream, app_port, peer, .. } = &mut *self.connection;
             let limits = Limits { worker, deadline };
@@ -177,7 +182,7 @@ impl<'e> Exchange<'e> {
                 Ok(()) => {}
                 // RFC 9110 §9.2.2: nothing came back, so what may be repeated is, once.
                 Err(_) if upstream.reused && retriable && relay.reply.is_empty() && !deadline.has_passed() => {
-                    upstream = upstream::connect(*app_port, deadline).await?;
+                    upstream = upstream::fresh(worker, *app_port, &forwarding.policy, deadline).await?;
                     continue;
                 }
                 Err(error) => return Err(sent.err().map_or(error, UpstreamError::from).into()),
@@ -191,7 +196,7 @@ impl<'e> Exchange<'e> {
 
     /// Body and answer at the same time: apps may answer before they have read everything, and clients may wait for `100 Continue`.
     async fn forward_streaming(&mut self, forwarding: &Forwarding, reply: &mut Buffer) -> Result<Relayed, RelayError> {
-        let mut upstream = open(self.connection, false).await?;
+        let mut upstream = self.open(forwarding, false).await?;
         let Connection { worker, deadline, stream, app_port, peer, .. } = &mut *self.connection;
         let limits = Limits { worker, deadline };
         let mut body = match forwarding.reading.framing {
@@ -288,13 +293,6 @@ impl<'e> Exchange<'e> {
         local::write(response, to_head, close, self.connection.worker.now(), self.output);
         let Connection { worker, deadline, stream, .. } = &mut *self.connection;
         write_all(stream, self.output, Limits { worker, deadline }).await.is_ok()
-    }
-}
-
-async fn open(connection: &Connection, retriable: bool) -> Result<Upstream, UpstreamError> {
-    match connection.worker.pool.take(connection.app_port, retriable, connection.worker.deadlines.now()) {
-        Some(upstream) => Ok(upstream),
-        None => upstream::connect(connection.app_port, &connection.deadline).await,
     }
 }
 

@@ -11,11 +11,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::body::{Body, Frame, Incoming};
 
-use super::app_body::{Timed, append, header_map, tell_decision};
+use super::app_body::{Timed, header_map, tell_decision};
 use super::body::{CutShort, ReplyBody};
+use super::head::{MAX_WRITTEN_FIELDS, onward};
 use super::{Response, Session, date};
 use crate::http1::io::Limits;
 use crate::http1::request_body::may_trail;
@@ -24,10 +25,11 @@ use crate::http1::unreadable::Unreadable;
 use crate::metrics::Cut;
 use crate::request::gate::{Forwarding, Granted};
 use crate::request::hand_back;
-use crate::request::head::{Field, Known, MAX_FIELDS};
+use crate::request::head::Field;
 use crate::request::rescue::Failure;
 use crate::upstream::UpstreamError;
 use crate::worker::deadlines::Bond;
+use channels::AppRequest;
 use messages::MessageLengths;
 
 pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: Incoming) -> Result<Response, Failure> {
@@ -43,7 +45,9 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
         forwarding: Rc::clone(forwarding),
     };
     let request = request(&forwarding.head, body)?;
-    let place = channels::place(session, &timed, forwarding.policy.limits.idle_timeout).await?;
+    let place =
+        channels::place(&session.worker, session.app_port, timed.deadline(), forwarding.policy.limits.idle_timeout)
+            .await?;
     let mut channel = place.channel();
     let mut answering = pin!(channel.send_request(request));
     let reply = poll_fn(|cx| match answering.as_mut().poll(cx) {
@@ -76,27 +80,11 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     Ok(response)
 }
 
-/// Those of the client, and ours: of a policy's claims alone there are up to sixteen.
-const WRITTEN_FIELDS: usize = MAX_FIELDS + 32;
-
 /// The head that an HTTP/1.1 app would get, as HTTP/2.
-fn request(head: &[u8], body: CallRequest) -> Result<http::Request<CallRequest>, Unreadable> {
-    let mut store = [const { MaybeUninit::uninit() }; WRITTEN_FIELDS];
+fn request(head: &[u8], body: CallRequest) -> Result<http::Request<AppRequest>, Unreadable> {
+    let mut store = [const { MaybeUninit::uninit() }; MAX_WRITTEN_FIELDS];
     let parsed = request_head::parse(head, &mut store)?.ok_or(Unreadable::CutOff)?.head;
-    let target = match parsed.query {
-        Some(query) => format!("{}?{query}", parsed.path),
-        None => parsed.path.to_owned(),
-    };
-    let uri = Uri::builder().scheme("http").authority(parsed.host).path_and_query(target).build();
-    let mut request = http::Request::new(body);
-    *request.method_mut() = http::Method::from_bytes(parsed.method.as_bytes()).map_err(|_| Unreadable::Target)?;
-    *request.uri_mut() = uri.map_err(|_| Unreadable::Target)?;
-    *request.version_mut() = Version::HTTP_2;
-    for field in parsed.fields.iter().filter(|field| Known::of(field.name) != Some(Known::Host)) {
-        append(request.headers_mut(), field.name, field.value);
-    }
-    request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
-    Ok(request)
+    onward(&parsed, AppRequest::Call(body))
 }
 
 fn fields_of(headers: &HeaderMap) -> Vec<Field<'_>> {

@@ -1,13 +1,18 @@
 //! An HTTP/2 request's head, in the form that every stage reads.
 
+use http::{HeaderValue, Uri, Version};
 use hyper::body::{Body, Incoming};
 
+use super::app_body::append;
 use crate::config::Policy;
 use crate::http1::request_head::content_length;
 use crate::http1::target::is_host;
 use crate::http1::unreadable::Unreadable;
 use crate::request::forward::Framing;
 use crate::request::head::{Field, Head, Known, MAX_FIELDS, Protocol};
+
+/// Of what the app is sent: those of the client, and ours, of which a policy's claims alone are up to sixteen.
+pub const MAX_WRITTEN_FIELDS: usize = MAX_FIELDS + 32;
 
 const SOCKET_KEY: &str = "sec-websocket-key";
 
@@ -32,6 +37,19 @@ impl Message<'_> {
             protocol: Protocol::Http2,
             upgrade: self.upgrade,
         }
+    }
+}
+
+/// Makes one line of a cookie that came in pieces (RFC 9113 §8.2.3), where they are many: they are not so many fields.
+pub fn join_cookies(headers: &mut http::HeaderMap) {
+    if headers.len() <= MAX_FIELDS / 2 {
+        return;
+    }
+    let pieces: Vec<&[u8]> = headers.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&pieces.join(&b"; "[..]))
+        && pieces.len() > 1
+    {
+        headers.insert(http::header::COOKIE, whole);
     }
 }
 
@@ -114,4 +132,27 @@ pub fn read<'p>(
     };
     let method = if socket_key.is_some() { "GET" } else { parts.method.as_str() };
     Ok(Message { method, path, query, host, fields, upgrade: socket_key.is_some(), framing })
+}
+
+/// The head that an HTTP/1.1 app would get, as HTTP/2.
+pub fn onward<B>(head: &Head<'_>, body: B) -> Result<http::Request<B>, Unreadable> {
+    let target = match head.query {
+        Some(query) => format!("{}?{query}", head.path),
+        None => head.path.to_owned(),
+    };
+    let uri = Uri::builder().scheme("http").authority(head.host).path_and_query(target).build();
+    let mut request = http::Request::new(body);
+    *request.method_mut() = http::Method::from_bytes(head.method.as_bytes()).map_err(|_| Unreadable::Target)?;
+    *request.uri_mut() = uri.map_err(|_| Unreadable::Target)?;
+    *request.version_mut() = Version::HTTP_2;
+    let goes_on = |known: Option<Known>| match known {
+        Some(Known::ContentLength) | None => true,
+        Some(Known::Host) => false,
+        Some(known) => !known.is_per_hop(),
+    };
+    for field in head.fields.iter().filter(|field| goes_on(Known::of(field.name))) {
+        append(request.headers_mut(), field.name, field.value);
+    }
+    request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
+    Ok(request)
 }

@@ -34,10 +34,8 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
     let bodyless = matches!(forwarding.reading.framing, Framing::None | Framing::Length(0));
     let retriable = bodyless && forwarding.is_idempotent();
     let mut read = Buffer::default();
-    let mut app = match worker.pool.take(session.app_port, retriable, worker.deadlines.now()) {
-        Some(app) => app,
-        None => upstream::connect(session.app_port, timed.deadline()).await?,
-    };
+    let (port, policy) = (session.app_port, &forwarding.policy);
+    let mut app = upstream::open(worker, port, policy, retriable, timed.deadline()).await?;
     loop {
         let limits = Limits { worker, deadline: timed.deadline() };
         let sent = write_all(&mut app.stream, &forwarding.head, limits).await;
@@ -48,7 +46,7 @@ pub async fn forward(session: &Rc<Session>, forwarding: &Rc<Forwarding>, body: I
         match first_bytes(&mut app.stream, &mut read, limits).await {
             Ok(()) => {}
             Err(_) if app.reused && retriable && read.is_empty() && !timed.deadline().has_passed() => {
-                app = upstream::connect(session.app_port, timed.deadline()).await?;
+                app = upstream::fresh(worker, port, policy, timed.deadline()).await?;
                 continue;
             }
             Err(error) => return Err(error.into()),

@@ -52,7 +52,8 @@ pub async fn open(
     timed.watch().await;
     timed.bind(forwarding, Bond::Unanswered);
     let key = sent_key(&forwarding.head);
-    let mut app = upstream::connect(session.app_port, timed.deadline()).await?.stream;
+    let (port, policy) = (session.app_port, &forwarding.policy);
+    let mut app = upstream::fresh(&session.worker, port, policy, timed.deadline()).await?.stream;
     let limits = Limits { worker: &session.worker, deadline: timed.deadline() };
     write_all(&mut app, &forwarding.head, limits).await.map_err(UpstreamError::from)?;
     let mut read = Buffer::default();

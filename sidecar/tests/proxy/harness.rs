@@ -314,8 +314,11 @@ impl Authority for FakeAuthority {
         })
     }
 
-    fn own_path<'a>(&'a self, head: &'a RequestHead, _: u16, _: Option<Presented>) -> Answer<'a, LocalResponse> {
+    fn own_path<'a>(&'a self, head: &'a RequestHead, _: u16, token: Option<Presented>) -> Answer<'a, LocalResponse> {
         Box::pin(async move {
+            if let Some(token) = token.filter(|_| head.path == "/.cloakroom/logout") {
+                self.revoke(token.expose());
+            }
             self.own.lock().unwrap().push(head.path.clone());
             let (title, headers) = ("", HeaderMap::new());
             LocalResponse { status: StatusCode::OK, title, headers, body: Bytes::from_static(b"own") }

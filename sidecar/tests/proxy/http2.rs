@@ -433,3 +433,12 @@ fn a_head_that_is_too_large_is_refused_with_a_word_of_why() {
     let many = (0..90).fold(request("GET", "/x"), |message, _| message.header("x", "y".repeat(80)));
     assert_eq!(run(ask(&sidecar, many.body(Frames::text("")).unwrap())).0, 200);
 }
+
+#[test]
+fn a_cookie_in_many_pieces_is_one_field() {
+    let sidecar = Sidecar::start(App::hello());
+    let many = (0..150).fold(request("GET", "/x"), |message, at| message.header("cookie", format!("a{at}=b")));
+    assert_eq!(run(ask(&sidecar, many.body(Frames::text("")).unwrap())).0, 200);
+    let whole: Vec<_> = (0..150).map(|at| format!("a{at}=b")).collect();
+    assert_eq!(sidecar.app.only().all("cookie"), [whole.join("; ")]);
+}

@@ -9,6 +9,8 @@ mod forwarding;
 #[cfg(test)]
 mod grpc;
 #[cfg(test)]
+mod h2c;
+#[cfg(test)]
 mod hand_back;
 #[cfg(test)]
 mod harness;

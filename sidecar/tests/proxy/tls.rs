@@ -13,6 +13,7 @@ use cloakroom_sidecar::tls::Certificates;
 use cloakroom_sidecar::tls::pair::Pair;
 use http::Request;
 use http_body_util::BodyExt;
+use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::crypto::ring;
@@ -24,6 +25,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::harness::{App, Client, Received, Sidecar, connect, get, read_head, token};
 use crate::http2::{Frames, request, run};
+use crate::under_way::{await_word, silent_app};
 
 const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 const ROOM: Room = Room { connections: 10_000, bytes: 64 << 20 };
@@ -221,6 +223,37 @@ fn http_2_is_agreed_on_or_recognised_and_carries_large_bodies_both_ways() {
         });
     }
     assert_eq!(secure.sidecar.app.received()[0].all("x-forwarded-proto"), ["https"]);
+}
+
+#[test]
+fn signing_out_ends_the_upload_beside_it() {
+    let (app, said) = silent_app();
+    let secure = Secure::start(app);
+    let mut over_http1 = secure.client();
+    over_http1.send(get("/upload", "Content-Length: 1000\r\n").replacen("GET", "POST", 1));
+    await_word(&said, "asked");
+    run(async {
+        let mut sender = http2(&secure, &["h2"]).await.unwrap();
+        // A frame each 20 ms.
+        let frames = Frames::new((0..1000).map(|_| Frame::data(Bytes::from("x"))).collect());
+        let upload = tokio::spawn(sender.send_request(https("POST", "/upload").body(frames).unwrap()));
+        let said = tokio::task::spawn_blocking(move || {
+            await_word(&said, "asked");
+            said
+        });
+        let said = said.await.unwrap();
+        let logout = https("POST", "/.cloakroom/logout").body(Frames::text("")).unwrap();
+        let answer = sender.send_request(logout).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "own");
+        assert_eq!(upload.await.unwrap().unwrap().status(), 401);
+        tokio::task::spawn_blocking(move || {
+            await_word(&said, "left");
+            await_word(&said, "left");
+        })
+        .await
+        .unwrap();
+    });
+    assert_eq!(over_http1.reply().status, 401);
 }
 
 #[test]

@@ -24,7 +24,7 @@ const BOUND: Duration = Duration::from_secs(4);
 const HOUR: Duration = Duration::from_secs(8);
 
 /// Reads the head, says so, and then takes whatever comes until its connection ends, which it says as well.
-fn silent_app() -> (App, Receiver<&'static str>) {
+pub(crate) fn silent_app() -> (App, Receiver<&'static str>) {
     app_that(|mut stream, said| {
         read_head(&mut stream)?;
         said.send("asked").ok()?;
@@ -46,7 +46,7 @@ fn app_that(
     (app, said)
 }
 
-fn await_word(said: &Receiver<&'static str>, word: &str) {
+pub(crate) fn await_word(said: &Receiver<&'static str>, word: &str) {
     assert_eq!(said.recv_timeout(Duration::from_secs(10)), Ok(word));
 }
 

@@ -4,9 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::Mutex;
@@ -14,9 +16,13 @@ use tokio::time::{sleep, timeout};
 
 use super::CallRequest;
 use crate::http1::buffer::{Buffers, Lent};
-use crate::http2::app_body::Timed;
-use crate::http2::{LocalExecutor, Session};
+use crate::http1::reply_head::MAX_REPLY_HEAD;
+use crate::http2::LocalExecutor;
+use crate::http2::body::CutShort;
+use crate::http2::translation::Asked;
 use crate::upstream::{self, UpstreamError};
+use crate::worker::Worker;
+use crate::worker::deadlines::Deadline;
 
 /// On one connection; more get another one.
 const CALLS: u32 = 64;
@@ -37,10 +43,36 @@ pub struct Channels {
 
 struct Channel {
     port: u16,
-    sender: SendRequest<CallRequest>,
+    sender: SendRequest<AppRequest>,
     calls: Cell<usize>,
     /// How many the app takes at once.
     room: Rc<Cell<usize>>,
+}
+
+/// What goes over them.
+pub enum AppRequest {
+    Call(CallRequest),
+    /// Of an app that speaks nothing else.
+    Translated(Asked),
+}
+
+impl Body for AppRequest {
+    type Data = Bytes;
+    type Error = CutShort;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+        match self.get_mut() {
+            Self::Call(body) => Pin::new(body).poll_frame(cx),
+            Self::Translated(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Call(body) => body.is_end_stream(),
+            Self::Translated(body) => body.is_end_stream(),
+        }
+    }
 }
 
 /// A call's place on a channel, for as long as the call lasts.
@@ -56,7 +88,7 @@ impl Place {
         Self { channel, _lent: buffers.lend(STREAM_WINDOW as usize) }
     }
 
-    pub fn channel(&self) -> SendRequest<CallRequest> {
+    pub fn channel(&self) -> SendRequest<AppRequest> {
         self.channel.sender.clone()
     }
 }
@@ -68,8 +100,8 @@ impl Drop for Place {
 }
 
 /// `seconds`: how long an app that takes connections may take to say that it speaks HTTP/2.
-pub async fn place(session: &Session, timed: &Timed, seconds: u64) -> Result<Place, UpstreamError> {
-    let (channels, buffers, port) = (&session.worker.channels, &session.worker.buffers, session.app_port);
+pub async fn place(worker: &Worker, port: u16, deadline: &Deadline, seconds: u64) -> Result<Place, UpstreamError> {
+    let (channels, buffers) = (&worker.channels, &worker.buffers);
     if let Some(channel) = channels.find(port) {
         return Ok(Place::on(channel, buffers));
     }
@@ -77,7 +109,7 @@ pub async fn place(session: &Session, timed: &Timed, seconds: u64) -> Result<Pla
     if let Some(channel) = channels.find(port) {
         return Ok(Place::on(channel, buffers));
     }
-    let opening = timeout(Duration::from_secs(seconds), open(port, timed));
+    let opening = timeout(Duration::from_secs(seconds), open(port, deadline));
     let channel = Rc::new(opening.await.map_err(|_| UpstreamError::TimedOut)??);
     channels.open.borrow_mut().push(Rc::clone(&channel));
     Ok(Place::on(channel, buffers))
@@ -103,10 +135,11 @@ impl Channel {
     }
 }
 
-async fn open(port: u16, timed: &Timed) -> Result<Channel, UpstreamError> {
-    let stream = upstream::connect(port, timed.deadline()).await?.stream;
+async fn open(port: u16, deadline: &Deadline) -> Result<Channel, UpstreamError> {
+    let stream = upstream::connect(port, deadline).await?.stream;
     let mut builder = http2::Builder::new(LocalExecutor);
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    builder.max_header_list_size(u32::try_from(MAX_REPLY_HEAD).unwrap_or(u32::MAX));
     // Until the app's settings say how many calls it takes at once (RFC 9113 §6.5.2), nobody knows.
     builder.initial_max_send_streams(0);
     let (sender, mut connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|_| UpstreamError::Closed)?;
