@@ -25,8 +25,6 @@ use crate::routes::PUBLIC_BODY;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEAD: Duration = Duration::from_secs(10);
-/// Of anybody's requests. Browsers come with the cookies of all that is under the same domain.
-const HEAD_BYTES: u32 = 32 << 10;
 /// Requests under way may finish within it.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// Connections at once on one port; others wait to be accepted.
@@ -42,7 +40,7 @@ pub async fn serve(
 ) {
     let graceful = GracefulShutdown::new();
     let limit = Arc::new(Semaphore::new(CONNECTIONS));
-    let builder = Arc::new(if room.is_some() { for_anybody() } else { for_workloads() });
+    let builder = Arc::new(builder(if room.is_some() { &ANYBODY } else { &WORKLOADS }));
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &limit) => accepted,
@@ -75,30 +73,29 @@ pub async fn serve(
     let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
 }
 
-fn for_workloads() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(64 << 10);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(1000)
-        .max_header_list_size(64 << 10)
-        .keep_alive_interval(Some(Duration::from_secs(20)))
-        .keep_alive_timeout(Duration::from_secs(10));
-    builder
+/// What one connection may keep waiting.
+struct Bounds {
+    /// Bytes of a request's head.
+    head: u32,
+    streams: u32,
+    /// Bytes of a stream's body and of a connection's, unread; hyper's own where there is none.
+    windows: Option<(u32, u32)>,
 }
 
-/// Nobody sends ahead more than a form or two.
-fn for_anybody() -> Builder<TokioExecutor> {
+const WORKLOADS: Bounds = Bounds { head: 64 << 10, streams: 1000, windows: None };
+/// Browsers come with the cookies of all that is under the same domain; nobody sends ahead more than a form or two.
+const ANYBODY: Bounds = Bounds { head: 32 << 10, streams: 100, windows: Some((64 << 10, 128 << 10)) };
+
+fn builder(Bounds { head, streams, windows }: &Bounds) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES as usize);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(*head as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(100)
-        .max_header_list_size(HEAD_BYTES)
-        .initial_stream_window_size(64 << 10)
-        .initial_connection_window_size(128 << 10)
+        .max_concurrent_streams(*streams)
+        .max_header_list_size(*head)
+        .initial_stream_window_size(windows.map(|(stream, _)| stream))
+        .initial_connection_window_size(windows.map(|(_, connection)| connection))
         .keep_alive_interval(Some(Duration::from_secs(20)))
         .keep_alive_timeout(Duration::from_secs(10));
     builder
