@@ -1,5 +1,7 @@
 //! The chunked transfer coding (RFC 9112 §7.1), read strictly: what one parser skips another one executes.
 
+use crate::request::forward::write_text;
+
 /// Where in the coding the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -113,6 +115,15 @@ impl ChunkedDecoder {
             None if input.len() < MAX_TRAILERS && input[0] != b'\n' => Ok(Piece::NeedMore),
             _ => Err(BadChunk),
         }
+    }
+}
+
+/// Nothing for no data: an empty chunk would be the last one.
+pub fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
+    if !data.is_empty() {
+        write_text(out, format_args!("{:x}\r\n", data.len()));
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
     }
 }
 

@@ -9,14 +9,14 @@ use std::task::Poll;
 use tokio::io::AsyncRead;
 
 use super::buffer::{Buffer, SMALL};
-use super::chunked::{ChunkedDecoder, Piece, trailer_fields};
+use super::chunked::{ChunkedDecoder, Piece, trailer_fields, write_chunk};
 use super::io::{Limits, fill_now, write_all, write_both};
 use super::local::write_status;
 use super::reply_head::{self, InvalidReply, MAX_INTERIM, MAX_REPLY_HEAD, ReplyFraming};
 use super::request_head::field_store;
 use crate::client_stream::Client;
 use crate::metrics::Cut;
-use crate::request::forward::{DECISION, Peer, write_date, write_field, write_length, write_text};
+use crate::request::forward::{DECISION, Peer, write_date, write_field, write_length};
 use crate::request::gate::{Forwarding, Granted};
 use crate::request::hand_back::{self, Wishes};
 use crate::request::head::Protocol;
@@ -448,9 +448,7 @@ impl Relay<'_> {
         loop {
             let count = self.reply.len();
             if plan.chunks && count > 0 {
-                write_text(out, format_args!("{count:x}\r\n"));
-                out.extend_from_slice(self.reply.filled());
-                out.extend_from_slice(b"\r\n");
+                write_chunk(self.reply.filled(), out);
                 self.reply.clear();
                 self.write(to, out, 0).await?;
             } else {

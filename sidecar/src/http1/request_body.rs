@@ -5,11 +5,11 @@ use std::io::ErrorKind;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::buffer::Buffer;
-use super::chunked::{ChunkedDecoder, Piece, trailer_fields};
+use super::chunked::{ChunkedDecoder, Piece, trailer_fields, write_chunk};
 use super::io::{Limits, fill, write_all};
 use super::unreadable::Unreadable;
 use crate::request::cleanse::reserved::{Reserved, is_forwarding, is_framing_in_disguise};
-use crate::request::forward::{write_field, write_text};
+use crate::request::forward::write_field;
 use crate::request::head::Known;
 
 /// What is left to read of it.
@@ -122,11 +122,7 @@ fn recode(
             Piece::NeedMore => break,
         }
     }
-    if !data.is_empty() {
-        write_text(out, format_args!("{:x}\r\n", data.len()));
-        out.extend_from_slice(&data);
-        out.extend_from_slice(b"\r\n");
-    }
+    write_chunk(&data, out);
     if let Some(fields) = trailers {
         out.extend_from_slice(b"0\r\n");
         for field in fields.iter().filter(|field| may_trail(field.name, reserved)) {

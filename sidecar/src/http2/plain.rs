@@ -14,12 +14,13 @@ use super::app_body::{AppBody, AppEnd, Timed, append, header_map, tell_decision}
 use super::body::ReplyBody;
 use super::{Response, Session, date};
 use crate::http1::buffer::Buffer;
+use crate::http1::chunked::write_chunk;
 use crate::http1::io::{Limits, fill, write_all};
 use crate::http1::reply_head::{self, InvalidReply, MAX_INTERIM, MAX_REPLY_HEAD, ReplyFraming};
 use crate::http1::request_body::may_trail;
 use crate::http1::request_head::field_store;
 use crate::http1::unreadable::Unreadable;
-use crate::request::forward::{Framing, write_field, write_text};
+use crate::request::forward::{Framing, write_field};
 use crate::request::gate::{Forwarding, Granted};
 use crate::request::hand_back::{self, Wishes};
 use crate::request::rescue::Failure;
@@ -133,9 +134,7 @@ async fn send_body(
                     timed.progress();
                     answer.progress();
                     if chunked {
-                        write_text(&mut out, format_args!("{:x}\r\n", data.len()));
-                        out.extend_from_slice(data);
-                        out.extend_from_slice(b"\r\n");
+                        write_chunk(data, &mut out);
                     } else {
                         out.extend_from_slice(data);
                     }

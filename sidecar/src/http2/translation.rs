@@ -24,10 +24,10 @@ use super::body::CutShort;
 use super::grpc::channels::{AppRequest, Place};
 use super::head::{MAX_WRITTEN_FIELDS, onward};
 use crate::http1::buffer::Buffer;
-use crate::http1::chunked::{ChunkedDecoder, Piece, trailer_fields};
+use crate::http1::chunked::{ChunkedDecoder, Piece, trailer_fields, write_chunk};
 use crate::http1::local::write_status;
 use crate::http1::request_head;
-use crate::request::forward::{Framing, write_field, write_text};
+use crate::request::forward::{Framing, write_field};
 use crate::request::head::{Field, Known};
 use crate::worker::Worker;
 
@@ -114,14 +114,12 @@ async fn answer_with(
 /// As a chunk, where the app does not say how long its answer is. Says whether it was the last.
 fn write_frame(frame: Option<Frame<Bytes>>, chunked: bool, out: &mut Vec<u8>) -> bool {
     let rest = match frame.map(Frame::into_data) {
-        // An empty chunk would be the last one.
-        Some(Ok(data)) if data.is_empty() => return false,
         Some(Ok(data)) => {
             if chunked {
-                write_text(out, format_args!("{:x}\r\n", data.len()));
+                write_chunk(&data, out);
+            } else {
+                out.extend_from_slice(&data);
             }
-            out.extend_from_slice(&data);
-            out.extend_from_slice(if chunked { b"\r\n" } else { b"" });
             return false;
         }
         rest => rest.and_then(Result::err),

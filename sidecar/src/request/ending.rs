@@ -47,16 +47,12 @@ impl Gate<'_> {
 
     /// The answer for a refused request: the way to sign in, or the reason why not.
     pub async fn settle(self, refused: &Refused) -> LocalResponse {
-        let (response, outage) = self.to_sign_in(refused.sign_in.as_ref()).await;
-        let failure = outage.as_ref().unwrap_or(&refused.failure);
-        let outcome = match &response {
-            Some(response) => rescue::outcome_of(response.status),
-            None => rescue::outcome(failure),
-        };
-        let response = response.unwrap_or_else(|| {
+        let explain = |failure: &Failure| {
             let response = rescue::respond(failure, refused.manner, &refused.origin, &refused.decision_id);
             readable(response, refused.reader.as_ref())
-        });
+        };
+        let (response, outcome, outage) = self.rescue(refused.sign_in.as_ref(), &refused.failure, explain).await;
+        let failure = outage.as_ref().unwrap_or(&refused.failure);
         let about = About {
             decision_id: &refused.decision_id,
             method: &refused.method,
@@ -76,13 +72,25 @@ impl Gate<'_> {
         end(self.worker, &about, outcome, event, response)
     }
 
-    /// The way to sign in, or why nobody can be sent there.
-    async fn to_sign_in(self, whom: Option<&(RequestHead, StepUp)>) -> (Option<LocalResponse>, Option<Failure>) {
-        let Some((head, step_up)) = whom else { return (None, None) };
-        match self.worker.runtime.authority.start_sign_in(head, step_up.clone()).await {
-            Ok(answer) => (Some(answer), None),
-            Err(unavailable) => (None, Some(unavailable.into())),
+    /// The way to sign in for whoever can be sent there, else the reason of the failure; and the outage, if that is why nobody was sent.
+    async fn rescue(
+        self,
+        whom: Option<&(RequestHead, StepUp)>,
+        failure: &Failure,
+        explain: impl FnOnce(&Failure) -> LocalResponse,
+    ) -> (LocalResponse, Outcome, Option<Failure>) {
+        let mut outage = None;
+        if let Some((head, step_up)) = whom {
+            match self.worker.runtime.authority.start_sign_in(head, step_up.clone()).await {
+                Ok(answer) => {
+                    let outcome = rescue::outcome_of(answer.status);
+                    return (answer, outcome, None);
+                }
+                Err(unavailable) => outage = Some(Failure::from(unavailable)),
+            }
         }
+        let failure = outage.as_ref().unwrap_or(failure);
+        (explain(failure), rescue::outcome(failure), outage)
     }
 
     /// The answer of one of our own paths.
@@ -113,18 +121,14 @@ impl Gate<'_> {
         let failure = lapsed.as_ref().unwrap_or(failure);
         let step_up = rescue::sign_in(failure, forwarding.manner).filter(|_| self.policy.offers_sign_in());
         let whom = step_up.and_then(|step_up| Some((forwarding.kept_head(&about)?, step_up)));
-        let (response, outage) = self.to_sign_in(whom.as_ref()).await;
-        let failure = outage.as_ref().unwrap_or(failure);
-        let outcome = match &response {
-            Some(response) => rescue::outcome_of(response.status),
-            None => rescue::outcome(failure),
-        };
-        let response = response.unwrap_or_else(|| {
+        let explain = |failure: &Failure| {
             let seen = forward::origin_in(&forwarding.head);
             let origin = self.policy.public_origin(&seen);
             let response = rescue::respond(failure, forwarding.manner, origin, about.decision_id);
             readable(response, Reader::of(forwarding.origin(), self.policy).as_ref())
-        });
+        };
+        let (response, outcome, outage) = self.rescue(whom.as_ref(), failure, explain).await;
+        let failure = outage.as_ref().unwrap_or(failure);
         forwarding.status.set(response.status.as_u16());
         if let Some(shadowed) = &forwarding.shadowed {
             write(self.worker, &about, Event::WouldDeny(&**shadowed), Some(response.status.as_u16()), None, None);
@@ -228,15 +232,14 @@ impl Forwarding {
         self.decision.get().map(String::as_str)
     }
 
-    /// Method and target, as the app was asked.
-    fn line(&self) -> (&str, &str) {
-        let mut line = self.head.split(|b| *b == b' ').map(|part| std::str::from_utf8(part).unwrap_or_default());
+    fn method_and_target(&self) -> (&str, &str) {
+        let mut line = self.line().map(|part| std::str::from_utf8(part).unwrap_or_default());
         (line.next().unwrap_or_default(), line.next().unwrap_or_default())
     }
 
     /// As much as signing in has to know of a request that was let in; the client's other flows stay as they are.
     fn kept_head(&self, about: &About<'_>) -> Option<RequestHead> {
-        let (_, target) = self.line();
+        let (_, target) = self.method_and_target();
         Some(RequestHead {
             method: Method::from_bytes(about.method.as_bytes()).ok()?,
             path: about.path.to_owned(),
@@ -249,7 +252,7 @@ impl Forwarding {
     }
 
     fn about<'f>(&'f self, worker: &Worker, peer: &Peer) -> About<'f> {
-        let (method, target) = self.line();
+        let (method, target) = self.method_and_target();
         About {
             decision_id: self.decision.get_or_init(|| worker.new_decision()),
             method,

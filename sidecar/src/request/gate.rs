@@ -247,9 +247,13 @@ impl Forwarding {
         Some(value.trim_ascii())
     }
 
-    /// As the app is asked.
+    /// Method and target, as the app is asked.
+    pub(super) fn line(&self) -> impl Iterator<Item = &[u8]> {
+        self.head.split(|b| *b == b' ').take(2)
+    }
+
     fn method(&self) -> &[u8] {
-        self.head.split(|b| *b == b' ').next().unwrap_or_default()
+        self.line().next().unwrap_or_default()
     }
 
     /// RFC 9110 §9.2.2
